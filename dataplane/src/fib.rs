@@ -1,0 +1,378 @@
+//! Forwarding information base: for a destination, the port to leave by and the MAC address to write.
+//!
+//! Immutable; control mirrors the kernel's routes, neighbours and addresses into a [`FibSpec`] and builds a new one
+//! whenever they change. A resolved neighbour is a host route, so one longest-prefix match answers everything.
+//! IPv4: a 16-8-8 trie. IPv6: disjoint ranges and a binary search.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::flow::Address;
+
+/// Index of a port in the order of the configuration.
+pub type PortId = u16;
+/// An Ethernet address in wire order.
+pub type Mac = [u8; 6];
+
+/// Everything a [`Fib`] is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FibSpec {
+    /// The ports, in order of their ids.
+    pub ports: Vec<PortSpec>,
+    /// Routes of the kernel's main table, in any order.
+    pub routes: Vec<RouteSpec>,
+    /// Usable neighbour entries on our ports.
+    pub neighbors: Vec<NeighborSpec>,
+    /// All addresses of the node, on any interface: packets to them are the kernel's.
+    pub locals: Vec<IpAddr>,
+}
+
+/// A port as the engine sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortSpec {
+    /// Own Ethernet address, source of all frames sent.
+    pub mac: Mac,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Addresses of the kernel twin, primary first in each family: sources of ICMP errors and masquerade.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// Destination prefix.
+    pub prefix: IpNet,
+    /// Where it leads.
+    pub to: RouteTo,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteTo {
+    /// Out of a port, to a gateway or directly to the destination.
+    Port {
+        /// The port.
+        port: PortId,
+        /// Next hop; `None` for a connected prefix.
+        gateway: Option<IpAddr>,
+    },
+    /// Nowhere: unreachable, blackhole, or an interface that is not ours.
+    Nowhere,
+}
+
+/// A neighbour with a known MAC address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighborSpec {
+    /// On this port.
+    pub port: PortId,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its MAC address.
+    pub mac: Mac,
+}
+
+/// What a lookup says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Send.
+    Egress {
+        /// Out of this port,
+        port: PortId,
+        /// to this MAC address.
+        mac: Mac,
+    },
+    /// Send out of this port once `via` (or the destination itself) is resolved.
+    Unresolved {
+        /// The port.
+        port: PortId,
+        /// The gateway, if there is one.
+        via: Option<Address>,
+    },
+    /// The node's own.
+    Local,
+    /// No route.
+    Nowhere,
+}
+
+/// The table workers read.
+#[derive(Clone, Debug)]
+pub struct Fib {
+    ports: Vec<PortSpec>,
+    routes: Vec<Route>,
+    v4: TrieV4,
+    v6: RangesV6,
+}
+
+impl Fib {
+    /// Compiles a table.
+    #[must_use]
+    pub fn new(spec: &FibSpec) -> Self {
+        let mut rules: Vec<(IpNet, Route)> = Vec::new();
+        for route in &spec.routes {
+            rules.push((route.prefix, resolve(route.to, spec)));
+        }
+        for neighbor in &spec.neighbors {
+            let to = Route::Egress { port: neighbor.port, mac: neighbor.mac };
+            // A neighbour counts only where a connected route of its port covers it; a stale entry must not attract.
+            let covered = spec.routes.iter().filter(|route| route.prefix.contains(&neighbor.address));
+            let best = covered.max_by_key(|route| route.prefix.prefix_len());
+            let connected = RouteTo::Port { port: neighbor.port, gateway: None };
+            if best.is_some_and(|route| route.to == connected) {
+                rules.push((IpNet::from(neighbor.address), to));
+            }
+        }
+        for local in &spec.locals {
+            rules.push((IpNet::from(*local), Route::Local));
+        }
+        // Stable: of equal prefixes the later rule wins, so a local address beats a neighbour.
+        rules.sort_by_key(|(prefix, _)| prefix.prefix_len());
+        let mut routes = vec![Route::Nowhere];
+        let (mut v4, mut v6) = (TrieV4::default(), Vec::new());
+        for (prefix, route) in rules {
+            let index = intern(&mut routes, route);
+            match prefix {
+                IpNet::V4(net) => v4.insert(net.network().to_bits(), net.prefix_len(), index),
+                IpNet::V6(net) => {
+                    v6.push((net.network().to_bits(), net.broadcast().to_bits(), index));
+                }
+            }
+        }
+        Self { ports: spec.ports.clone(), routes, v4, v6: RangesV6::new(&v6) }
+    }
+
+    /// The route of a destination.
+    #[must_use]
+    #[inline]
+    pub fn route(&self, destination: Address) -> Route {
+        let index = if destination.is_v4() {
+            self.v4.find(destination.low32())
+        } else {
+            self.v6.find(destination.0)
+        };
+        self.routes[index as usize]
+    }
+
+    /// A port's facts. Panics on an id that is not configured: ids come from the configuration only.
+    #[must_use]
+    #[inline]
+    pub fn port(&self, port: PortId) -> &PortSpec {
+        &self.ports[usize::from(port)]
+    }
+
+    /// The primary address of a port in a family.
+    #[must_use]
+    pub fn port_address(&self, port: PortId, v4: bool) -> Option<Address> {
+        let addresses = &self.port(port).addresses;
+        addresses.iter().find(|address| address.is_ipv4() == v4).map(|&address| address.into())
+    }
+}
+
+fn resolve(to: RouteTo, spec: &FibSpec) -> Route {
+    let RouteTo::Port { port, gateway } = to else { return Route::Nowhere };
+    let Some(gateway) = gateway else { return Route::Unresolved { port, via: None } };
+    let known = spec.neighbors.iter().find(|n| n.port == port && n.address == gateway);
+    match known {
+        Some(neighbor) => Route::Egress { port, mac: neighbor.mac },
+        None => Route::Unresolved { port, via: Some(gateway.into()) },
+    }
+}
+
+fn intern(routes: &mut Vec<Route>, route: Route) -> u32 {
+    // Equal routes cluster at the end: a prefix list names few next hops, neighbours one each.
+    let recent = routes.len().saturating_sub(16);
+    if let Some(found) = routes[recent..].iter().position(|known| *known == route) {
+        return u32::try_from(recent + found).expect("routes fit 32 bits");
+    }
+    routes.push(route);
+    u32::try_from(routes.len() - 1).expect("routes fit 32 bits")
+}
+
+/// Marks an entry that leads to a block of the next level; the rest is the block's number.
+const BLOCK: u32 = 1 << 31;
+
+#[derive(Clone, Debug)]
+struct TrieV4 {
+    root: Vec<u32>,
+    blocks: Vec<[u32; 256]>,
+}
+
+impl Default for TrieV4 {
+    fn default() -> Self {
+        Self { root: vec![0; 1 << 16], blocks: Vec::new() }
+    }
+}
+
+impl TrieV4 {
+    fn find(&self, address: u32) -> u32 {
+        let mut entry = self.root[(address >> 16) as usize];
+        if entry & BLOCK != 0 {
+            entry = self.blocks[(entry & !BLOCK) as usize][(address >> 8) as usize & 255];
+            if entry & BLOCK != 0 {
+                entry = self.blocks[(entry & !BLOCK) as usize][address as usize & 255];
+            }
+        }
+        entry
+    }
+
+    /// Prefixes arrive shortest first, so writing a range never hides a longer prefix.
+    fn insert(&mut self, network: u32, len: u8, route: u32) {
+        let high = (network >> 16) as usize;
+        if len <= 16 {
+            let count = 1usize << (16 - len);
+            self.root[high..high + count].fill(route);
+            return;
+        }
+        let block = Self::descend(&mut self.root[high], &mut self.blocks);
+        let middle = (network >> 8) as usize & 255;
+        if len <= 24 {
+            let count = 1usize << (24 - len);
+            self.blocks[block][middle..middle + count].fill(route);
+            return;
+        }
+        let mut entry = self.blocks[block][middle];
+        let leaf = Self::descend(&mut entry, &mut self.blocks);
+        self.blocks[block][middle] = entry;
+        let low = network as usize & 255;
+        let count = 1usize << (32 - len);
+        self.blocks[leaf][low..low + count].fill(route);
+    }
+
+    fn descend(entry: &mut u32, blocks: &mut Vec<[u32; 256]>) -> usize {
+        if *entry & BLOCK == 0 {
+            blocks.push([*entry; 256]);
+            *entry = BLOCK | u32::try_from(blocks.len() - 1).expect("blocks fit 31 bits");
+        }
+        (*entry & !BLOCK) as usize
+    }
+}
+
+/// Where each range begins, ascending, and its route.
+#[derive(Clone, Debug, Default)]
+struct RangesV6 {
+    starts: Vec<u128>,
+    routes: Vec<u32>,
+}
+
+impl RangesV6 {
+    /// From (first, last, route), shortest prefixes first.
+    fn new(prefixes: &[(u128, u128, u32)]) -> Self {
+        let mut starts: Vec<u128> = vec![0];
+        for &(first, last, _) in prefixes {
+            starts.push(first);
+            starts.extend(last.checked_add(1));
+        }
+        starts.sort_unstable();
+        starts.dedup();
+        let mut routes = vec![0; starts.len()];
+        for &(first, last, route) in prefixes {
+            let from = starts.partition_point(|&start| start < first);
+            let to = starts.partition_point(|&start| start <= last);
+            routes[from..to].fill(route);
+        }
+        Self { starts, routes }
+    }
+
+    fn find(&self, address: u128) -> u32 {
+        let index = self.starts.partition_point(|&start| start <= address);
+        self.routes[index - 1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spec(routes: &[(&str, u16, Option<&str>)], neighbors: &[(u16, &str, u8)]) -> FibSpec {
+        let parse = |text: &str| text.parse().expect("a valid address");
+        FibSpec {
+            ports: vec![PortSpec::default(); 4],
+            routes: routes
+                .iter()
+                .map(|(prefix, port, gateway)| RouteSpec {
+                    prefix: prefix.parse().expect("a valid prefix"),
+                    to: RouteTo::Port { port: *port, gateway: gateway.map(parse) },
+                })
+                .collect(),
+            neighbors: neighbors
+                .iter()
+                .map(|(port, address, mac)| NeighborSpec {
+                    port: *port,
+                    address: parse(address),
+                    mac: [*mac; 6],
+                })
+                .collect(),
+            locals: vec![],
+        }
+    }
+
+    fn route(fib: &Fib, address: &str) -> Route {
+        fib.route(address.parse::<IpAddr>().expect("a valid address").into())
+    }
+
+    #[test]
+    fn longest_prefix_wins_and_neighbours_resolve() {
+        for (net, gw, host, other, far) in [
+            ("10.0.0.0/24", "10.0.0.1", "10.0.0.9", "10.0.0.10", "192.0.2.1"),
+            ("fd00::/64", "fd00::1", "fd00::9", "fd00::a", "2001:db8::1"),
+        ] {
+            let default = if net.contains(':') { "::/0" } else { "0.0.0.0/0" };
+            let fib = Fib::new(&spec(
+                &[(net, 1, None), (default, 1, Some(gw))],
+                &[(1, gw, 1), (1, host, 9), (2, other, 7)],
+            ));
+            assert_eq!(route(&fib, far), Route::Egress { port: 1, mac: [1; 6] });
+            assert_eq!(route(&fib, host), Route::Egress { port: 1, mac: [9; 6] });
+            assert_eq!(route(&fib, other), Route::Unresolved { port: 1, via: None }, "wrong port");
+        }
+    }
+
+    #[test]
+    fn unresolved_gateways_are_named_and_locals_win() {
+        let mut spec = spec(&[("10.0.0.0/8", 0, Some("172.16.0.1"))], &[]);
+        spec.locals = vec!["10.1.2.3".parse().expect("valid")];
+        let fib = Fib::new(&spec);
+        let via = Some(Address::v4([172, 16, 0, 1]));
+        assert_eq!(route(&fib, "10.9.9.9"), Route::Unresolved { port: 0, via });
+        assert_eq!(route(&fib, "10.1.2.3"), Route::Local);
+        assert_eq!(route(&fib, "11.0.0.1"), Route::Nowhere);
+        assert_eq!(route(&fib, "fd00::1"), Route::Nowhere);
+    }
+
+    proptest! {
+        #[test]
+        fn equals_a_linear_search(
+            prefixes in prop::collection::vec((any::<u32>(), 0u8..=32, 0u16..4), 0..40),
+            probes in prop::collection::vec(any::<(prop::sample::Index, u16)>(), 50),
+            v6 in any::<bool>(),
+        ) {
+            let widen = |bits: u32| -> IpAddr {
+                if v6 { std::net::Ipv6Addr::from_bits(u128::from(bits) << 96).into() } else { std::net::Ipv4Addr::from_bits(bits).into() }
+            };
+            let mut rules: Vec<(IpNet, u16)> = prefixes
+                .iter()
+                .map(|&(bits, len, port)| (IpNet::new(widen(bits), len).expect("valid").trunc(), port))
+                .collect();
+            rules.sort();
+            rules.dedup_by_key(|rule| rule.0);
+            let fib = Fib::new(&FibSpec {
+                ports: vec![PortSpec::default(); 4],
+                routes: rules.iter().map(|&(prefix, port)| RouteSpec { prefix, to: RouteTo::Port { port, gateway: None } }).collect(),
+                ..FibSpec::default()
+            });
+            for (index, noise) in probes {
+                let near = rules.get(index.index(rules.len().max(1))).map_or(0, |(net, _)| match net.network() {
+                    IpAddr::V4(ip) => ip.to_bits(),
+                    IpAddr::V6(ip) => (ip.to_bits() >> 96) as u32,
+                });
+                let address = widen(near ^ u32::from(noise));
+                let best = rules.iter().filter(|(net, _)| net.contains(&address)).max_by_key(|(net, _)| net.prefix_len());
+                let expected = best.map_or(Route::Nowhere, |&(_, port)| Route::Unresolved { port, via: None });
+                prop_assert_eq!(fib.route(address.into()), expected);
+            }
+        }
+    }
+}

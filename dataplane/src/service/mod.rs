@@ -1,0 +1,287 @@
+//! The service table: which address and port is a Service's, and who may answer.
+//!
+//! Job: answer one lookup per new connection. Immutable once published; [`writer::ServiceWriter`] on the control
+//! thread makes the next version by changing only what a Service's change touches (design: persistent maps).
+//! Not known here: Kubernetes. Rows arrive ready-made as [`ServicePort`].
+
+pub mod backends;
+pub mod maglev;
+pub mod shard_map;
+pub mod writer;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::flow::{Address, Protocol};
+use crate::hash::HashKey;
+use crate::verdict::DropReason;
+use backends::{BackendId, Backends};
+use maglev::Maglev;
+use shard_map::ShardMap;
+
+/// One port of one Service in one address family, as control describes it (rules OBJ-1, OBJ-2, GWY-2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// `namespace/name:port`; the port's name, or its number when it has none.
+    pub name: Arc<str>,
+    /// Transport protocol of every frontend and backend of this row.
+    pub protocol: Protocol,
+    /// Endpoints for Cluster policy (SEL-4), sorted, each once.
+    pub cluster: Vec<SocketAddr>,
+    /// Endpoints for Local policy (SEL-5), sorted, each once.
+    pub local: Vec<SocketAddr>,
+    /// Endpoints that are in neither list but still serve: UDP flows to them live on (CTK-3). Sorted, each once.
+    pub serving: Vec<SocketAddr>,
+    /// Whether the Service has a usable endpoint anywhere: decides reject against drop (SEL-7).
+    pub has_endpoints: bool,
+    /// internalTrafficPolicy is Local.
+    pub internal_local: bool,
+    /// externalTrafficPolicy is Local.
+    pub external_local: bool,
+    /// Where clients reach this row.
+    pub frontends: Vec<Frontend>,
+}
+
+/// One address and port that leads to a [`ServicePort`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frontend {
+    /// Where it is.
+    pub at: FrontendAt,
+    /// Which policies apply.
+    pub class: Class,
+    /// Client ranges allowed (LSR-1); empty allows all.
+    pub allowed_sources: Arc<[IpNet]>,
+}
+
+/// The destination a frontend matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FrontendAt {
+    /// Exactly this address and port.
+    Address(SocketAddr),
+    /// This port of every selected node address of the family (NPT-1).
+    NodePort {
+        /// Whether the family is IPv4.
+        v4: bool,
+        /// Node port number.
+        port: u16,
+    },
+}
+
+/// Source of a destination, for the verdict table of section 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A cluster IP: internalTrafficPolicy applies.
+    Cluster,
+    /// An external IP, load-balancer address or node port: externalTrafficPolicy applies.
+    External,
+}
+
+/// The immutable table workers read.
+#[derive(Clone, Debug)]
+pub struct ServiceTable {
+    key: HashKey,
+    frontends: ShardMap<End, Entry>,
+    vips: ShardMap<Address, Vip>,
+    endpoints: ShardMap<End, u32>,
+    backends: Backends,
+}
+
+/// An address, port and protocol; node ports stand under the family's unspecified address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct End {
+    address: Address,
+    port: u16,
+    protocol: Protocol,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    class: Class,
+    allowed_sources: Arc<[IpNet]>,
+    row: Arc<Row>,
+}
+
+/// An address some Service claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// Frontends at this address that are cluster IPs.
+    pub cluster: u32,
+    /// Frontends at this address that are external.
+    pub external: u32,
+}
+
+/// A compiled [`ServicePort`]: what a new connection is decided with.
+#[derive(Debug)]
+pub struct Row {
+    /// `namespace/name:port`.
+    pub name: Arc<str>,
+    /// Dense number, for counters.
+    pub id: u32,
+    /// Cluster list.
+    pub cluster: Arc<Choice>,
+    /// Local list.
+    pub local: Arc<Choice>,
+    /// See [`ServicePort::has_endpoints`].
+    pub has_endpoints: bool,
+    /// See [`ServicePort::internal_local`].
+    pub internal_local: bool,
+    /// See [`ServicePort::external_local`].
+    pub external_local: bool,
+}
+
+/// A list of backends with its lookup table.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Address and id, in the list's order.
+    pub backends: Box<[(SocketAddr, BackendId)]>,
+    maglev: Maglev,
+}
+
+impl Choice {
+    /// The backend for a flow hash; `None` when the list is empty.
+    #[must_use]
+    pub fn pick(&self, hash: u64) -> Option<(SocketAddr, BackendId)> {
+        self.backends.get(self.maglev.choose(hash)?).copied()
+    }
+}
+
+/// What the source of a packet is to this node (section 4 of the semantics).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceClass {
+    /// Inside clusterCIDR.
+    pub pod: bool,
+    /// One of this node's own addresses.
+    pub node: bool,
+    /// Whether a clusterCIDR of the family is configured; without one nobody is a pod (VER-4).
+    pub detector: bool,
+}
+
+/// What to do with the first packet of a connection to a frontend.
+#[derive(Clone, Copy, Debug)]
+pub enum Decision<'a> {
+    /// Send to one of these; masquerade if asked, or if the backend is the client itself (MSQ-2).
+    Forward {
+        /// The candidate list.
+        choice: &'a Choice,
+        /// Whether the client's address is replaced whatever the backend.
+        masquerade: bool,
+    },
+    /// Answer with a refusal (REJ-1).
+    Reject,
+    /// Say nothing (REJ-2, REJ-3, LSR-3).
+    Drop(DropReason),
+}
+
+/// A frontend that was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Match<'a> {
+    /// The row behind it.
+    pub row: &'a Row,
+    entry: &'a Entry,
+}
+
+impl<'a> Match<'a> {
+    /// The verdict table of section 4, with source ranges (section 7) and empty lists (section 6) in upstream's order.
+    #[must_use]
+    pub fn decide(&self, client: IpAddr, source: SourceClass, masquerade_all: bool) -> Decision<'a> {
+        let Entry { class, allowed_sources, .. } = self.entry;
+        if !allowed_sources.is_empty() && !allowed_sources.iter().any(|net| net.contains(&client)) {
+            return Decision::Drop(DropReason::SourceNotAllowed);
+        }
+        if !self.row.has_endpoints {
+            return Decision::Reject;
+        }
+        let (list, masquerade, empty) = match class {
+            Class::Cluster => {
+                let masquerade = masquerade_all || (source.detector && !source.pod);
+                (self.row.internal_local, masquerade, DropReason::NoLocalEndpointInternal)
+            }
+            Class::External if !self.row.external_local => {
+                (false, true, DropReason::NoLocalEndpointExternal)
+            }
+            // Short circuit (VER-2, VER-3): as if the packet had left to the balancer and come back.
+            Class::External if source.pod || source.node => {
+                (false, source.node && !source.pod, DropReason::NoLocalEndpointExternal)
+            }
+            Class::External => (true, false, DropReason::NoLocalEndpointExternal),
+        };
+        let choice: &Choice = if list { &self.row.local } else { &self.row.cluster };
+        if choice.backends.is_empty() {
+            return Decision::Drop(empty);
+        }
+        Decision::Forward { choice, masquerade }
+    }
+}
+
+impl ServiceTable {
+    /// An empty table; `key` is the fleet's key for choosing backends.
+    #[must_use]
+    pub fn new(key: HashKey) -> Self {
+        Self {
+            key,
+            frontends: ShardMap::default(),
+            vips: ShardMap::default(),
+            endpoints: ShardMap::default(),
+            backends: Backends::default(),
+        }
+    }
+
+    /// The frontend at exactly this address and port.
+    #[must_use]
+    pub fn find(&self, address: Address, port: u16, protocol: Protocol) -> Option<Match<'_>> {
+        let end = End { address, port, protocol };
+        self.frontends.get(self.hash(&end), &end).map(|entry| Match { row: &entry.row, entry })
+    }
+
+    /// The node port of this number. The caller has checked that the address is a selected node address (NPT-2).
+    #[must_use]
+    pub fn find_node_port(&self, v4: bool, port: u16, protocol: Protocol) -> Option<Match<'_>> {
+        self.find(unspecified(v4), port, protocol)
+    }
+
+    /// The claim on an address, if any Service has one.
+    #[must_use]
+    pub fn vip(&self, address: Address) -> Option<Vip> {
+        self.vips.get(self.key.address(address), &address).copied()
+    }
+
+    /// Every address some Service claims, in no particular order.
+    pub fn vips(&self) -> impl Iterator<Item = (IpAddr, Vip)> {
+        self.vips.iter().map(|(address, vip)| (address.ip(), *vip))
+    }
+
+    /// Whether some Service sends traffic to exactly this address and port.
+    #[must_use]
+    pub fn is_endpoint(&self, address: Address, port: u16, protocol: Protocol) -> bool {
+        let end = End { address, port, protocol };
+        self.endpoints.get(self.hash(&end), &end).is_some()
+    }
+
+    /// The addresses of all endpoints, each once per port and protocol, in no particular order.
+    pub fn endpoints(&self) -> impl Iterator<Item = (SocketAddr, Protocol)> {
+        self.endpoints.iter().map(|(end, _)| (SocketAddr::new(end.address.ip(), end.port), end.protocol))
+    }
+
+    /// Whether a backend remembered by a connection still serves its Service.
+    #[must_use]
+    #[inline]
+    pub fn serves(&self, backend: BackendId) -> bool {
+        self.backends.lives(backend)
+    }
+
+    /// The fleet-wide hash of a client's flow, for choosing a backend.
+    #[must_use]
+    pub fn flow_hash(&self, tuple: &crate::flow::Tuple) -> u64 {
+        self.key.tuple(tuple)
+    }
+
+    fn hash(&self, end: &End) -> u64 {
+        self.key.end(end.address, end.port, end.protocol)
+    }
+}
+
+fn unspecified(v4: bool) -> Address {
+    if v4 { Address::v4([0; 4]) } else { Address::v6([0; 16]) }
+}

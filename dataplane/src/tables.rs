@@ -1,0 +1,146 @@
+//! Everything a worker decides with: one immutable value, swapped as a whole.
+//!
+//! Cloning is cheap (the parts are shared), so control changes one part and publishes.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::fib::{Fib, PortId};
+use crate::flow::Address;
+use crate::service::{ServiceTable, SourceClass};
+
+/// What [`crate::snapshot`] publishes to workers.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// Services and backends.
+    pub services: ServiceTable,
+    /// Routes and neighbours.
+    pub fib: Arc<Fib>,
+    /// Facts about this node and the policy of the configuration.
+    pub node: Arc<Node>,
+}
+
+/// This node: its addresses, ranges and settings that decide verdicts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// All addresses of the node: sources in here are the node itself. Sorted.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses that serve node ports (NPT-2). Sorted.
+    pub node_port_addresses: Vec<IpAddr>,
+    /// Pod ranges; with none of a family that family has no detector (VER-4).
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Ranges cluster IPs come from: unallocated addresses in them are dropped (REJ-10).
+    pub service_cidrs: Vec<IpNet>,
+    /// Masquerade all traffic to cluster IPs (MSQ-1 c).
+    pub masquerade_all: bool,
+    /// Refuse unknown ports of cluster IPs (REJ-10).
+    pub reject_unknown_cluster_ip_ports: bool,
+    /// Masquerade addresses; when none of a family is set, the egress port's address serves.
+    pub masquerade_pool: Vec<IpAddr>,
+    /// Source ports masquerading may use; split among workers.
+    pub masquerade_ports: MasqueradePorts,
+    /// VIPs that workers answer ARP and neighbour solicitations for, per port: any VIP inside one of the prefixes.
+    pub announced: Vec<(PortId, IpNet)>,
+}
+
+/// The source ports of masqueraded connections, in equal blocks, one a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasqueradePorts(pub RangeInclusive<u16>);
+
+impl Default for MasqueradePorts {
+    /// Above Linux's ephemeral range (32768-60999), so that addresses can be shared with the kernel.
+    fn default() -> Self {
+        Self(61_000..=65_535)
+    }
+}
+
+impl MasqueradePorts {
+    /// The block of a worker: first port and number of ports.
+    #[must_use]
+    pub fn block(&self, worker: u16, workers: u16) -> (u16, u16) {
+        let size = self.block_size(workers);
+        (self.0.start() + worker * size, size)
+    }
+
+    /// The worker whose block holds `port`.
+    #[must_use]
+    pub fn owner(&self, port: u16, workers: u16) -> Option<u16> {
+        let offset = port.checked_sub(*self.0.start())?;
+        let owner = offset / self.block_size(workers).max(1);
+        (owner < workers).then_some(owner)
+    }
+
+    fn block_size(&self, workers: u16) -> u16 {
+        (self.0.end() - self.0.start()) / workers.max(1)
+    }
+}
+
+impl Node {
+    /// What a source address is to this node.
+    #[must_use]
+    pub fn classify_source(&self, source: IpAddr) -> SourceClass {
+        let detector = self.cluster_cidrs.iter().any(|net| net.addr().is_ipv4() == source.is_ipv4());
+        SourceClass {
+            pod: self.cluster_cidrs.iter().any(|net| net.contains(&source)),
+            node: self.addresses.binary_search(&source).is_ok(),
+            detector,
+        }
+    }
+
+    /// Whether this address serves node ports.
+    #[must_use]
+    pub fn serves_node_ports(&self, address: IpAddr) -> bool {
+        self.node_port_addresses.binary_search(&address).is_ok()
+    }
+
+    /// Whether the workers of `port` answer ARP and neighbour solicitations for a VIP.
+    #[must_use]
+    pub fn announces(&self, port: PortId, vip: IpAddr) -> bool {
+        self.announced.iter().any(|(on, net)| *on == port && net.contains(&vip))
+    }
+
+    /// Whether an address is one that masquerading may use as a source.
+    #[must_use]
+    pub fn is_masquerade_address(&self, fib: &Fib, address: Address, ports: PortId) -> bool {
+        let ip = address.ip();
+        let of_family = |pool: &IpAddr| pool.is_ipv4() == ip.is_ipv4();
+        if self.masquerade_pool.iter().any(of_family) {
+            return self.masquerade_pool.contains(&ip);
+        }
+        (0..ports).any(|port| fib.port_address(port, ip.is_ipv4()) == Some(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_port_of_a_block_leads_back_to_its_worker() {
+        for workers in [1, 2, 3, 7, 64] {
+            let ports = MasqueradePorts(1024..=65_535);
+            for worker in 0..workers {
+                let (first, size) = ports.block(worker, workers);
+                assert_eq!(ports.owner(first, workers), Some(worker));
+                assert_eq!(ports.owner(first + size - 1, workers), Some(worker));
+            }
+            assert_eq!(ports.owner(1023, workers), None);
+        }
+    }
+
+    #[test]
+    fn sources_are_classified_per_family() {
+        let node = Node {
+            addresses: vec!["192.0.2.1".parse().expect("valid")],
+            cluster_cidrs: vec!["10.0.0.0/8".parse().expect("valid")],
+            ..Node::default()
+        };
+        let class = |text: &str| node.classify_source(text.parse().expect("valid"));
+        assert_eq!(class("10.1.1.1"), SourceClass { pod: true, node: false, detector: true });
+        assert_eq!(class("192.0.2.1"), SourceClass { pod: false, node: true, detector: true });
+        assert_eq!(class("fd00::1"), SourceClass { pod: false, node: false, detector: false });
+    }
+}
