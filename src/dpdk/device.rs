@@ -36,7 +36,7 @@ impl Device {
         let mut id = 0;
         // SAFETY: a terminated string and a place for the answer.
         if unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) } != 0 {
-            let log = eal.start_log(&name);
+            let log = eal.start_log();
             return Err(DpdkError::NoSuchPort { name, present: eal.ports(), log });
         }
         if !eal.claim_port(id) {

@@ -26,7 +26,6 @@ pub struct Eal {
 
 #[derive(Debug)]
 struct Inner {
-    /// Warnings and errors of the start: why a device is missing is said there only.
     start_log: Vec<String>,
     open_ports: Mutex<BTreeSet<u16>>,
 }
@@ -103,9 +102,10 @@ impl Eal {
         }
     }
 
-    /// The warnings and errors of EAL's start that name a device.
-    pub(super) fn start_log(&self, device: &str) -> Vec<String> {
-        self.inner.start_log.iter().filter(|line| line.contains(device)).cloned().collect()
+    /// The errors of EAL's start, where the reason is said why a device is missing. Drivers do not
+    /// always name their device, so it is all of them.
+    pub(super) fn start_log(&self) -> Vec<String> {
+        self.inner.start_log.clone()
     }
 
     /// Takes the one right to a port; `false` when it is taken.

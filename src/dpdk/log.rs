@@ -1,7 +1,7 @@
 //! DPDK's log lines, in our log.
 //!
 //! DPDK writes to a C stream whose write function is [`sink`]; it runs on the thread that logs, while
-//! DPDK still knows the level. Warnings and errors of a running operation are also kept for its error.
+//! DPDK still knows the level. Errors logged during an operation are also kept for its `DpdkError`.
 
 use std::cell::RefCell;
 use std::ffi::c_char;
@@ -48,7 +48,7 @@ pub(super) fn capture() -> Result<(), super::Failure> {
     Ok(())
 }
 
-/// Runs `operation` and returns, besides its result, the warnings and errors this thread logged in it.
+/// Runs `operation` and returns, besides its result, the errors this thread logged in it.
 pub(super) fn recording<T>(operation: impl FnOnce() -> T) -> (T, Vec<String>) {
     let outer = RECORD.replace(Some(Vec::new()));
     let result = operation();
@@ -110,7 +110,7 @@ impl Level {
     }
 
     fn record(self, line: &str) {
-        if !matches!(self, Self::Error | Self::Warn) {
+        if !matches!(self, Self::Error) {
             return;
         }
         RECORD.with_borrow_mut(|record| match record {
