@@ -131,7 +131,14 @@ impl WorkerCounters {
     #[must_use]
     pub fn balance(&self) -> (u64, u64) {
         let WorkCounters {
-            handed_in, injected, forwarded, answered, handed_over, punted, parked, ..
+            handed_in,
+            injected,
+            forwarded,
+            answered,
+            handed_over,
+            punted,
+            parked,
+            ..
         } = &*self.work;
         let received: u64 = self.ports.iter().map(|port| port.rx_frames.get()).sum();
         let drops: u64 = self.drops.iter().map(Counter::get).sum();

@@ -116,7 +116,8 @@ impl Fib {
         for neighbor in &spec.neighbors {
             let to = Route::Egress { port: neighbor.port, mac: neighbor.mac };
             // A neighbour counts only where a connected route of its port covers it; a stale entry must not attract.
-            let covered = spec.routes.iter().filter(|route| route.prefix.contains(&neighbor.address));
+            let covered =
+                spec.routes.iter().filter(|route| route.prefix.contains(&neighbor.address));
             let best = covered.max_by_key(|route| route.prefix.prefix_len());
             let connected = RouteTo::Port { port: neighbor.port, gateway: None };
             if best.is_some_and(|route| route.to == connected) {

@@ -47,8 +47,7 @@ pub fn channel<T>(first: T, readers: usize) -> (Publisher<T>, Vec<Reader<T>>) {
         current: Mutex::new(value.clone()),
         holding: (0..readers).map(|_| CachePadded::new(AtomicU64::new(1))).collect(),
     });
-    let reader =
-        |index| Reader { shared: shared.clone(), index, version: 1, value: value.clone() };
+    let reader = |index| Reader { shared: shared.clone(), index, version: 1, value: value.clone() };
     let readers = (0..readers).map(reader).collect();
     (Publisher { shared, version: 1, retired: Vec::new() }, readers)
 }
@@ -71,8 +70,9 @@ impl<T> Publisher<T> {
     /// Frees retired values that no reader holds; to be called now and then, and after [`Self::acknowledged`] moved.
     pub fn reclaim(&mut self) {
         let holding = &self.shared.holding;
-        self.retired
-            .retain(|(version, _)| holding.iter().any(|held| held.load(Ordering::Acquire) == *version));
+        self.retired.retain(|(version, _)| {
+            holding.iter().any(|held| held.load(Ordering::Acquire) == *version)
+        });
     }
 
     /// The newest version that every reader holds or has passed.

@@ -82,7 +82,8 @@ impl Node {
     /// What a source address is to this node.
     #[must_use]
     pub fn classify_source(&self, source: IpAddr) -> SourceClass {
-        let detector = self.cluster_cidrs.iter().any(|net| net.addr().is_ipv4() == source.is_ipv4());
+        let detector =
+            self.cluster_cidrs.iter().any(|net| net.addr().is_ipv4() == source.is_ipv4());
         SourceClass {
             pod: self.cluster_cidrs.iter().any(|net| net.contains(&source)),
             node: self.addresses.binary_search(&source).is_ok(),

@@ -1,5 +1,8 @@
 //! What becomes of a frame: every frame ends in exactly one outcome, and every drop has a name.
 
+use crate::fib::PortId;
+use crate::flow::Address;
+
 /// Why a frame was dropped. Closed: each reason is a counter, a line in `vipgate status` and a row in a packet test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -26,8 +29,6 @@ pub enum DropReason {
     ZeroUdpChecksum,
     /// Destination MAC is another host's.
     NotOurMac,
-    /// Multicast or broadcast that is nobody's business here.
-    Multicast,
     /// The protocol has no translation here.
     UnsupportedProtocol,
     /// A later fragment whose first fragment is unknown.
@@ -50,7 +51,7 @@ pub enum DropReason {
     NoLocalEndpointExternal,
     /// No endpoint, and the refusal was not sent because of the rate limit.
     RejectLimited,
-    /// A refusal, reset or error may not be answered with another.
+    /// Refused, but what was refused may not be answered: a reset, an error, a later fragment.
     RejectUnanswerable,
     /// A VIP's port that no Service has.
     VipPortUnknown,
@@ -81,7 +82,7 @@ impl DropReason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All reasons, in order.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 34] = [
         Self::Truncated,
         Self::Malformed,
         Self::NotContiguous,
@@ -93,7 +94,6 @@ impl DropReason {
         Self::ExtensionHeaders,
         Self::ZeroUdpChecksum,
         Self::NotOurMac,
-        Self::Multicast,
         Self::UnsupportedProtocol,
         Self::FragmentUnknown,
         Self::FragmentBad,
@@ -134,7 +134,6 @@ impl DropReason {
             Self::ExtensionHeaders => "extension_headers",
             Self::ZeroUdpChecksum => "zero_udp_checksum",
             Self::NotOurMac => "not_our_mac",
-            Self::Multicast => "multicast",
             Self::UnsupportedProtocol => "unsupported_protocol",
             Self::FragmentUnknown => "fragment_unknown",
             Self::FragmentBad => "fragment_bad",
@@ -166,15 +165,20 @@ impl DropReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Send out of this port, rewritten.
-    Forward(u16),
+    Forward(PortId),
     /// Send back out of this port: the frame now is the answer (ARP, NDP, echo, refusal, ICMP error).
-    Answer(u16),
+    Answer(PortId),
     /// Give to the worker that owns the connection.
     HandOver(u16),
     /// Give to the kernel twin of the port it came from.
     Punt,
-    /// Hold until the next hop of this port is resolved.
-    Park(u16),
+    /// Hold until this next hop on this port is resolved.
+    Park {
+        /// Port to leave by.
+        port: PortId,
+        /// Whose MAC address is missing.
+        next_hop: Address,
+    },
     /// Drop for this reason.
     Drop(DropReason),
 }

@@ -44,7 +44,8 @@ impl Backends {
     #[inline]
     pub fn lives(&self, id: BackendId) -> bool {
         let chunk = self.chunks.get(id.index() / CHUNK);
-        id != BackendId::NONE && chunk.is_some_and(|chunk| chunk[id.index() % CHUNK] == id.generation())
+        id != BackendId::NONE
+            && chunk.is_some_and(|chunk| chunk[id.index() % CHUNK] == id.generation())
     }
 
     fn set(&mut self, index: usize, generation: u8) {

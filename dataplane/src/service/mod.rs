@@ -185,7 +185,12 @@ pub struct Match<'a> {
 impl<'a> Match<'a> {
     /// The verdict table of section 4, with source ranges (section 7) and empty lists (section 6) in upstream's order.
     #[must_use]
-    pub fn decide(&self, client: IpAddr, source: SourceClass, masquerade_all: bool) -> Decision<'a> {
+    pub fn decide(
+        &self,
+        client: IpAddr,
+        source: SourceClass,
+        masquerade_all: bool,
+    ) -> Decision<'a> {
         let Entry { class, allowed_sources, .. } = self.entry;
         if !allowed_sources.is_empty() && !allowed_sources.iter().any(|net| net.contains(&client)) {
             return Decision::Drop(DropReason::SourceNotAllowed);
@@ -261,7 +266,9 @@ impl ServiceTable {
 
     /// The addresses of all endpoints, each once per port and protocol, in no particular order.
     pub fn endpoints(&self) -> impl Iterator<Item = (SocketAddr, Protocol)> {
-        self.endpoints.iter().map(|(end, _)| (SocketAddr::new(end.address.ip(), end.port), end.protocol))
+        self.endpoints
+            .iter()
+            .map(|(end, _)| (SocketAddr::new(end.address.ip(), end.port), end.protocol))
     }
 
     /// Whether a backend remembered by a connection still serves its Service.

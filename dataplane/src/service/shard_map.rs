@@ -12,9 +12,11 @@ const FIRST_SLOTS: usize = 4;
 /// Hashed by the caller, because only the caller knows which key is cheap to hash.
 #[derive(Clone, Debug)]
 pub struct ShardMap<K, V> {
-    branches: Arc<[Arc<[Arc<Shard<K, V>>; FANOUT]>; FANOUT]>,
+    branches: Arc<[Branch<K, V>; FANOUT]>,
     len: usize,
 }
+
+type Branch<K, V> = Arc<[Arc<Shard<K, V>>; FANOUT]>;
 
 /// Open addressing with linear probing; at most 3/4 full, so that a miss ends soon.
 #[derive(Clone, Debug)]

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::backends::{BackendId, BackendIds};
 use super::maglev::Maglev;
-use super::{Choice, Class, End, Entry, FrontendAt, Row, ServicePort, ServiceTable, Vip, unspecified};
+use super::{
+    Choice, Class, End, Entry, FrontendAt, Row, ServicePort, ServiceTable, Vip, unspecified,
+};
 use crate::flow::Address;
 use crate::hash::HashKey;
 
@@ -77,9 +79,11 @@ impl ServiceWriter {
 
     /// One row: reuses the old row of the same name and protocol, as far as it goes.
     fn merge(&mut self, port: ServicePort, old: &mut Vec<Applied>) -> Applied {
-        let same = |a: &Applied| a.port.name == port.name && a.port.protocol == port.protocol && {
-            // A Service has one row per family under one name.
-            family(&a.port) == family(&port)
+        let same = |a: &Applied| {
+            a.port.name == port.name && a.port.protocol == port.protocol && {
+                // A Service has one row per family under one name.
+                family(&a.port) == family(&port)
+            }
         };
         let former = old.iter().position(same).map(|found| old.swap_remove(found));
         let (id, mut ids) = match former {
@@ -128,7 +132,8 @@ impl ServiceWriter {
         port: &ServicePort,
         ids: &HashMap<SocketAddr, BackendId>,
     ) -> Choice {
-        let backends = list.iter().filter_map(|backend| Some((*backend, *ids.get(backend)?))).collect();
+        let backends =
+            list.iter().filter_map(|backend| Some((*backend, *ids.get(backend)?))).collect();
         Choice { backends, maglev: Maglev::new(list, port.protocol, &self.table.key) }
     }
 
@@ -141,7 +146,9 @@ impl ServiceWriter {
                 allowed_sources: frontend.allowed_sources.clone(),
                 row: row.clone(),
             };
-            self.table.frontends.insert(end, entry, |end| key.end(end.address, end.port, end.protocol));
+            self.table
+                .frontends
+                .insert(end, entry, |end| key.end(end.address, end.port, end.protocol));
             if let FrontendAt::Address(_) = frontend.at {
                 self.count_vip(end.address, frontend.class, 1);
             }

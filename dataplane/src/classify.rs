@@ -1,0 +1,117 @@
+//! Where a packet that belongs to no connection wants to go, and which worker must say so.
+//!
+//! The order is GWY-1's. The ownership rule makes NAT work on any NIC: both directions of a connection are decided by
+//! the client's end, so whichever queue a packet arrives on, exactly one worker holds its connection.
+
+use crate::fib::PortId;
+use crate::flow::{Address, Protocol, Tuple};
+use crate::hash::{HashKey, high32, reduce};
+use crate::service::Match;
+use crate::tables::Tables;
+
+/// The class of a destination.
+#[derive(Clone, Copy, Debug)]
+pub enum Destination<'a> {
+    /// A Service's frontend.
+    Service(Match<'a>),
+    /// An address of a Service, at a port it does not have.
+    VipPortUnknown {
+        /// Whether the address is a cluster IP.
+        cluster: bool,
+    },
+    /// In a service range, but no Service's (REJ-10).
+    Unallocated,
+    /// A masquerade address, at a port of this worker's block.
+    Masquerade {
+        /// The owner of the block.
+        owner: u16,
+    },
+    /// The node itself.
+    Local,
+    /// From a backend's service port: the reply of a connection nobody remembers.
+    Reply,
+    /// To a backend's service port, past its Services: remembered, so that its replies are told from strays.
+    Direct,
+    /// Somebody else's traffic.
+    Transit,
+}
+
+/// Classifies a packet by its flow. `opens` says that it can't be a reply (a TCP SYN).
+#[must_use]
+pub fn destination<'a>(
+    tables: &'a Tables,
+    tuple: &Tuple,
+    opens: bool,
+    ports: PortId,
+    workers: u16,
+) -> Destination<'a> {
+    let Tuple { src, dst, sport, dport, protocol } = *tuple;
+    let Tables { services, fib, node } = tables;
+    if let Some(found) = services.find(dst, dport, protocol) {
+        return Destination::Service(found);
+    }
+    if node.serves_node_ports(dst.ip())
+        && let Some(found) = services.find_node_port(dst.is_v4(), dport, protocol)
+    {
+        return Destination::Service(found);
+    }
+    let masquerade = || node.is_masquerade_address(fib, dst, ports);
+    if let Some(owner) = node.masquerade_ports.owner(dport, workers)
+        && masquerade()
+    {
+        return Destination::Masquerade { owner };
+    }
+    if let Some(other) = address_only(tables, dst) {
+        return other;
+    }
+    if !opens && services.is_endpoint(src, sport, protocol) {
+        return Destination::Reply;
+    }
+    if services.is_endpoint(dst, dport, protocol) {
+        return Destination::Direct;
+    }
+    Destination::Transit
+}
+
+/// The classes that an address alone decides; for packets without ports, too. `None` leaves the ports to decide.
+#[must_use]
+pub fn address_only<'a>(tables: &'a Tables, dst: Address) -> Option<Destination<'a>> {
+    // A node address stays the node's at ports no Service has, even when some Service claims it (NPT-10, LBR-8).
+    if tables.fib.route(dst) == crate::fib::Route::Local {
+        return Some(Destination::Local);
+    }
+    if let Some(vip) = tables.services.vip(dst) {
+        return Some(Destination::VipPortUnknown { cluster: vip.cluster > 0 });
+    }
+    let ip = dst.ip();
+    if tables.node.service_cidrs.iter().any(|net| net.contains(&ip)) {
+        return Some(Destination::Unallocated);
+    }
+    None
+}
+
+/// The worker that decides about a flow. All workers must use the same key.
+#[must_use]
+pub fn owner(destination: &Destination<'_>, tuple: &Tuple, key: &HashKey, workers: u16) -> u16 {
+    let end = |address: Address, port: u16, protocol: Protocol| {
+        let worker = reduce(high32(key.end(address, port, protocol)), usize::from(workers));
+        u16::try_from(worker).unwrap_or_default()
+    };
+    match destination {
+        Destination::Masquerade { owner } => *owner,
+        Destination::Service(_)
+        | Destination::VipPortUnknown { .. }
+        | Destination::Unallocated
+        | Destination::Direct => end(tuple.src, tuple.sport, tuple.protocol),
+        Destination::Local | Destination::Reply | Destination::Transit => {
+            end(tuple.dst, tuple.dport, tuple.protocol)
+        }
+    }
+}
+
+/// The worker that keeps the fragments of a pair of addresses together.
+#[must_use]
+pub fn fragment_owner(src: Address, dst: Address, number: u8, key: &HashKey, workers: u16) -> u16 {
+    let hash = key.pair(key.address(src), key.address(dst) ^ u64::from(number));
+    u16::try_from(reduce(high32(hash), usize::from(workers))).unwrap_or_default()
+}

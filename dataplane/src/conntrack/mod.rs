@@ -1,0 +1,481 @@
+//! The connection table of one worker.
+//!
+//! Invariants:
+//! - A connection is two entries, one a direction, added and removed together. Each rewrites its packets alone.
+//! - No two connections translate to one tuple (I2): the reply direction's key is the translated tuple reversed.
+//! - Full is a normal state: the half-open go first, then the closing, never the established.
+//! - Nothing is allocated after the start, and each call touches a bounded number of slots (I7).
+//!
+//! The clock has 16 bits of seconds. A deadline is at most [`Timeouts::MAX`] ahead and the sweep passes every entry
+//! well within the rest, so "ahead by more than the maximum" always means "past".
+
+pub mod entry;
+pub mod state;
+pub mod table;
+
+use crate::clock::Moment;
+use crate::flow::Tuple;
+use crate::hash::HashKey;
+use crate::service::backends::BackendId;
+use entry::{Entry, EntryV4, EntryV6, Meta};
+use state::{Class, State, Timeouts};
+use table::{Slot, Table};
+
+/// Milliseconds in which the sweep passes the whole table.
+const SWEEP_MILLIS: u64 = 4_000;
+/// Buckets one call of [`Conntrack::sweep`] visits at most.
+const SWEEP_BURST: usize = 64;
+/// Buckets looked at for something to evict.
+const EVICT_BUCKETS: usize = 64;
+/// Candidates among which the oldest is evicted.
+const EVICT_CANDIDATES: usize = 8;
+
+/// Sizes and times of a worker's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConntrackConfig {
+    /// IPv4 connections.
+    pub connections_v4: usize,
+    /// IPv6 connections.
+    pub connections_v6: usize,
+    /// Idle times.
+    pub timeouts: Timeouts,
+}
+
+impl Default for ConntrackConfig {
+    fn default() -> Self {
+        Self { connections_v4: 1_000_000, connections_v6: 250_000, timeouts: Timeouts::default() }
+    }
+}
+
+/// Zeroed, 64-byte aligned memory for the tables; see [`ConntrackConfig::bytes`].
+#[derive(Debug)]
+pub struct Memory {
+    /// For IPv4.
+    pub v4: &'static mut [u8],
+    /// For IPv6.
+    pub v6: &'static mut [u8],
+}
+
+impl ConntrackConfig {
+    /// Plain memory for a worker's tables.
+    #[must_use]
+    pub fn plain_memory(&self) -> Memory {
+        let (v4, v6) = self.bytes();
+        Memory { v4: table::plain_memory(v4), v6: table::plain_memory(v6) }
+    }
+
+    /// Bytes of memory the IPv4 and the IPv6 table need.
+    #[must_use]
+    pub fn bytes(&self) -> (usize, usize) {
+        (
+            Table::<EntryV4>::bytes(self.connections_v4 * 2),
+            Table::<EntryV6>::bytes(self.connections_v6 * 2),
+        )
+    }
+}
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub struct Conntrack {
+    v4: Table<EntryV4>,
+    v6: Table<EntryV6>,
+    key: HashKey,
+    seconds: [u16; State::ALL.len()],
+    half_open: usize,
+    half_open_limit: usize,
+    swept: Sweep,
+    /// What happened since the counters were last read.
+    pub events: Events,
+}
+
+/// Things to count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Events {
+    /// Connections made.
+    pub created: u64,
+    /// Connections ended by time.
+    pub expired: u64,
+    /// Half-open connections evicted.
+    pub evicted_half_open: u64,
+    /// Closing connections evicted.
+    pub evicted_closing: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sweep {
+    v4: usize,
+    v6: usize,
+    evict: usize,
+    last: Moment,
+}
+
+/// An entry that a packet matched.
+#[derive(Clone, Copy, Debug)]
+pub struct Hit {
+    /// What the packet becomes.
+    pub to: Tuple,
+    /// Whether it comes from the backend.
+    pub reply: bool,
+    /// The connection's state.
+    pub state: State,
+    /// The backend it was given.
+    pub backend: BackendId,
+    tuple: Tuple,
+    slot: Slot,
+}
+
+/// Why a connection was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertError {
+    /// Replies would be mistaken for another connection's.
+    Clash,
+    /// No room, and nothing that may be evicted.
+    Full,
+}
+
+impl Conntrack {
+    /// An empty table; `key` is secret. `None` when the memory is too small or not aligned.
+    #[must_use]
+    pub fn new(config: &ConntrackConfig, key: HashKey, memory: Memory) -> Option<Self> {
+        let v4 = Table::new(config.connections_v4 * 2, key, memory.v4)?;
+        let v6 = Table::new(config.connections_v6 * 2, key, memory.v6)?;
+        let connections = config.connections_v4 + config.connections_v6;
+        Some(Self {
+            v4,
+            v6,
+            key,
+            seconds: State::ALL.map(|state| config.timeouts.secs(state)),
+            half_open: 0,
+            // Floods may take half of the room, so that legitimate openings always find some.
+            half_open_limit: (connections / 2).max(1),
+            swept: Sweep::default(),
+            events: Events::default(),
+        })
+    }
+
+    /// Connections now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        (self.v4.len() + self.v6.len()) / 2
+    }
+
+    /// Whether there is no connection.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Half-open connections now.
+    #[must_use]
+    pub fn half_open(&self) -> usize {
+        self.half_open
+    }
+
+    /// Connections there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        (self.v4.capacity() + self.v6.capacity()) / 2
+    }
+
+    /// The hash under which [`Self::prefetch`] and [`Self::find`] want a flow.
+    #[must_use]
+    #[inline]
+    pub fn hash(&self, tuple: &Tuple) -> u64 {
+        self.key.tuple(tuple)
+    }
+
+    /// Loads the line a lookup will read.
+    #[inline]
+    pub fn prefetch(&self, tuple: &Tuple, hash: u64) {
+        if tuple.src.is_v4() {
+            self.v4.prefetch(hash);
+        } else {
+            self.v6.prefetch(hash);
+        }
+    }
+
+    /// The connection a flow belongs to. One past its deadline is removed and not found.
+    #[inline]
+    pub fn find(&mut self, tuple: &Tuple, hash: u64, now: Moment) -> Option<Hit> {
+        let (meta, to, slot) = if tuple.src.is_v4() {
+            look(&self.v4, tuple, hash)?
+        } else {
+            look(&self.v6, tuple, hash)?
+        };
+        let hit = Hit {
+            to,
+            reply: meta.is_reply(),
+            state: meta.state(),
+            backend: meta.backend(),
+            tuple: *tuple,
+            slot,
+        };
+        if is_past(meta.deadline, now) && self.expire(&hit, now) {
+            return None;
+        }
+        Some(hit)
+    }
+
+    /// Whether a flow is known, whatever its deadline: its tuple is taken.
+    #[must_use]
+    pub fn contains(&self, tuple: &Tuple) -> bool {
+        let hash = self.key.tuple(tuple);
+        if tuple.src.is_v4() {
+            self.v4.find(hash, tuple).is_some()
+        } else {
+            self.v6.find(hash, tuple).is_some()
+        }
+    }
+
+    /// A packet of the connection passed: refreshes it.
+    #[inline]
+    pub fn touch(&mut self, hit: &Hit, now: Moment) {
+        let deadline = self.deadline(hit.state, now);
+        self.meta_mut(hit).deadline = deadline;
+    }
+
+    /// A packet of the connection passed and changed its state: both directions carry the new one.
+    pub fn advance(&mut self, hit: &mut Hit, state: State, now: Moment) {
+        self.recount(hit.state, state);
+        hit.state = state;
+        let deadline = self.deadline(state, now);
+        let pair = self.pair(hit);
+        for hit in [Some(*hit), pair].into_iter().flatten() {
+            let meta = self.meta_mut(&hit);
+            meta.set_state(state);
+            meta.deadline = deadline;
+        }
+    }
+
+    /// Adds a connection: `tuple` from the client becomes `to` toward the backend, and the reverse.
+    pub fn insert(
+        &mut self,
+        tuple: &Tuple,
+        to: &Tuple,
+        state: State,
+        backend: BackendId,
+        now: Moment,
+    ) -> Result<Hit, InsertError> {
+        let reply = to.reversed();
+        if self.contains(&reply) || self.contains(tuple) {
+            return Err(InsertError::Clash);
+        }
+        self.make_room(tuple.src.is_v4(), state, now)?;
+        let deadline = self.deadline(state, now);
+        let meta = |is_reply| Meta::new(tuple.protocol, is_reply, state, backend, deadline);
+        if !self.place(tuple, to, meta(false)) {
+            return Err(InsertError::Full);
+        }
+        if !self.place(&reply, &tuple.reversed(), meta(true)) {
+            self.remove_one(tuple);
+            return Err(InsertError::Full);
+        }
+        self.events.created += 1;
+        self.half_open += usize::from(state.class() == Class::HalfOpen);
+        // Found again, because placing the reply may have moved the first entry.
+        self.find(tuple, self.key.tuple(tuple), now).ok_or(InsertError::Full)
+    }
+
+    /// Removes a connection.
+    pub fn remove(&mut self, hit: &Hit) {
+        self.half_open -= usize::from(hit.state.class() == Class::HalfOpen);
+        self.remove_one(&hit.to.reversed());
+        self.remove_one(&hit.tuple);
+    }
+
+    /// Ends connections past their deadline: a bounded amount of work, in proportion to the time that passed.
+    pub fn sweep(&mut self, now: Moment) {
+        let elapsed = now.0.saturating_sub(self.swept.last.0).min(SWEEP_MILLIS);
+        let due = |buckets: usize| {
+            let share = buckets as u64 * elapsed / SWEEP_MILLIS;
+            usize::try_from(share).unwrap_or(usize::MAX)
+        };
+        let (v4, v6) = (due(self.v4.buckets()), due(self.v6.buckets()));
+        if v4 + v6 == 0 {
+            return;
+        }
+        let (v4, v6) = (v4.min(SWEEP_BURST), v6.min(SWEEP_BURST));
+        // What the bound cut off stays due: time advances by what was done.
+        let done = |buckets: usize, swept: usize| swept as u64 * SWEEP_MILLIS / buckets as u64;
+        let progress = match (v4, v6) {
+            (0, v6) => done(self.v6.buckets(), v6),
+            (v4, 0) => done(self.v4.buckets(), v4),
+            (v4, v6) => done(self.v4.buckets(), v4).min(done(self.v6.buckets(), v6)),
+        };
+        self.swept.last =
+            Moment((self.swept.last.0 + progress.max(1)).max(now.0.saturating_sub(SWEEP_MILLIS)));
+        for _ in 0..v4 {
+            self.swept.v4 = (self.swept.v4 + 1) % self.v4.buckets();
+            for slot in self.v4.used(self.swept.v4) {
+                let hit = hit_at(&self.v4, slot);
+                self.expire_if_past(&hit, now);
+            }
+        }
+        for _ in 0..v6 {
+            self.swept.v6 = (self.swept.v6 + 1) % self.v6.buckets();
+            for slot in self.v6.used(self.swept.v6) {
+                let hit = hit_at(&self.v6, slot);
+                self.expire_if_past(&hit, now);
+            }
+        }
+    }
+
+    fn expire_if_past(&mut self, hit: &Hit, now: Moment) {
+        // A removal of a pair may have emptied the slot meanwhile.
+        let meta = *self.meta_mut(hit);
+        if meta.is_occupied() && is_past(meta.deadline, now) {
+            self.expire(hit, now);
+        }
+    }
+
+    /// Ends a connection whose one direction is past its deadline, unless the other keeps it alive.
+    fn expire(&mut self, hit: &Hit, now: Moment) -> bool {
+        if let Some(pair) = self.pair(hit) {
+            let deadline = self.meta_mut(&pair).deadline;
+            if !is_past(deadline, now) {
+                self.meta_mut(hit).deadline = deadline;
+                return false;
+            }
+        }
+        self.remove(hit);
+        self.events.expired += 1;
+        true
+    }
+
+    /// Makes sure that one more connection fits, by evicting one if need be.
+    fn make_room(&mut self, v4: bool, state: State, now: Moment) -> Result<(), InsertError> {
+        let full = if v4 {
+            self.v4.len() + 2 > self.v4.capacity()
+        } else {
+            self.v6.len() + 2 > self.v6.capacity()
+        };
+        let flooded = state.class() == Class::HalfOpen && self.half_open >= self.half_open_limit;
+        let evicted = (full || flooded) && self.evict(v4, now);
+        if full && !evicted { Err(InsertError::Full) } else { Ok(()) }
+    }
+
+    /// Evicts the connection closest to its end among the first candidates of the lowest class found.
+    fn evict(&mut self, v4: bool, now: Moment) -> bool {
+        let mut victim: Option<(Class, u16, Hit)> = None;
+        let mut candidates = 0;
+        for _ in 0..EVICT_BUCKETS {
+            self.swept.evict = self.swept.evict.wrapping_add(1);
+            let mut consider = |hit: Hit, meta: &Meta| {
+                let class = meta.state().class();
+                let left = meta.deadline.wrapping_sub(clock(now));
+                if class == Class::Established {
+                    return;
+                }
+                candidates += usize::from(class == Class::HalfOpen);
+                if victim.is_none_or(|(best, least, _)| (class, left) < (best, least)) {
+                    victim = Some((class, left, hit));
+                }
+            };
+            if v4 {
+                let bucket = self.swept.evict % self.v4.buckets();
+                self.v4
+                    .used(bucket)
+                    .for_each(|slot| consider(hit_at(&self.v4, slot), self.v4.get(slot).meta()));
+            } else {
+                let bucket = self.swept.evict % self.v6.buckets();
+                self.v6
+                    .used(bucket)
+                    .for_each(|slot| consider(hit_at(&self.v6, slot), self.v6.get(slot).meta()));
+            }
+            if candidates >= EVICT_CANDIDATES {
+                break;
+            }
+        }
+        let Some((class, _, hit)) = victim else { return false };
+        self.remove(&hit);
+        match class {
+            Class::HalfOpen => self.events.evicted_half_open += 1,
+            _ => self.events.evicted_closing += 1,
+        }
+        true
+    }
+
+    fn recount(&mut self, old: State, new: State) {
+        self.half_open += usize::from(new.class() == Class::HalfOpen);
+        self.half_open -= usize::from(old.class() == Class::HalfOpen);
+    }
+
+    /// The entry of the other direction.
+    fn pair(&self, hit: &Hit) -> Option<Hit> {
+        let tuple = hit.to.reversed();
+        let hash = self.key.tuple(&tuple);
+        let slot = if tuple.src.is_v4() {
+            self.v4.find(hash, &tuple)?
+        } else {
+            self.v6.find(hash, &tuple)?
+        };
+        Some(Hit { to: hit.tuple.reversed(), reply: !hit.reply, tuple, slot, ..*hit })
+    }
+
+    fn place(&mut self, tuple: &Tuple, to: &Tuple, meta: Meta) -> bool {
+        let hash = self.key.tuple(tuple);
+        if tuple.src.is_v4() {
+            self.v4.insert(hash, EntryV4::new(tuple, to, meta))
+        } else {
+            self.v6.insert(hash, EntryV6::new(tuple, to, meta))
+        }
+    }
+
+    fn remove_one(&mut self, tuple: &Tuple) {
+        let hash = self.key.tuple(tuple);
+        if tuple.src.is_v4() {
+            if let Some(slot) = self.v4.find(hash, tuple) {
+                self.v4.remove(slot);
+            }
+        } else if let Some(slot) = self.v6.find(hash, tuple) {
+            self.v6.remove(slot);
+        }
+    }
+
+    fn meta_mut(&mut self, hit: &Hit) -> &mut Meta {
+        if hit.tuple.src.is_v4() {
+            self.v4.get_mut(hit.slot).meta_mut()
+        } else {
+            self.v6.get_mut(hit.slot).meta_mut()
+        }
+    }
+
+    fn deadline(&self, state: State, now: Moment) -> u16 {
+        // One more than the limit: the current second has already begun.
+        clock(now).wrapping_add(self.seconds[state as usize]).wrapping_add(1)
+    }
+}
+
+#[inline]
+fn look<E: Entry>(table: &Table<E>, tuple: &Tuple, hash: u64) -> Option<(Meta, Tuple, Slot)> {
+    let slot = table.find(hash, tuple)?;
+    let entry = table.get(slot);
+    Some((*entry.meta(), entry.translated(), slot))
+}
+
+fn hit_at<E: Entry>(table: &Table<E>, slot: Slot) -> Hit {
+    let entry = table.get(slot);
+    let meta = entry.meta();
+    Hit {
+        to: entry.translated(),
+        reply: meta.is_reply(),
+        state: meta.state(),
+        backend: meta.backend(),
+        tuple: entry.tuple(),
+        slot,
+    }
+}
+
+/// The 16-bit clock of deadlines.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the clock wraps; see the module's head")]
+fn clock(now: Moment) -> u16 {
+    now.secs() as u16
+}
+
+#[inline]
+fn is_past(deadline: u16, now: Moment) -> bool {
+    // Deadlines lie at most MAX + 1 ahead: anything farther is behind.
+    let left = deadline.wrapping_sub(clock(now));
+    left == 0 || u64::from(left) > Timeouts::MAX.as_secs() + 1
+}

@@ -1,0 +1,243 @@
+//! Connection states, how packets move them, and how long each may be idle.
+//!
+//! The machine never blocks a legal sequence (RFC 5382 REQ-2) and never looks at sequence numbers: whether a segment
+//! is acceptable is the endpoints' judgement. ICMP never gets here (I6).
+
+use std::time::Duration;
+
+use crate::wire::tcp_flags::{ACK, FIN, RST, SYN};
+
+/// State of a connection; both directions carry the same. Numbers fit four bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// TCP: the client's SYN was seen.
+    SynSent = 0,
+    /// TCP: the backend answered it.
+    SynReceived = 1,
+    /// TCP: open, or picked up in mid-stream and answered.
+    Established = 2,
+    /// TCP: picked up in mid-stream, not answered yet (CTK-11).
+    PickedUp = 3,
+    /// TCP: the client has sent FIN.
+    ClientFin = 4,
+    /// TCP: the backend has sent FIN.
+    BackendFin = 5,
+    /// TCP: both have sent FIN.
+    Closing = 6,
+    /// TCP: somebody has sent RST. Kept for a while: the RST may be forged (RFC 7857 section 2.2).
+    Reset = 7,
+    /// UDP or other: no answer yet.
+    Unreplied = 8,
+    /// UDP or other: answered.
+    UdpReplied = 9,
+}
+
+/// Who goes first when room is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Nobody has answered yet.
+    HalfOpen,
+    /// On its way out.
+    Closing,
+    /// Never evicted.
+    Established,
+}
+
+impl State {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::SynSent,
+        Self::SynReceived,
+        Self::Established,
+        Self::PickedUp,
+        Self::ClientFin,
+        Self::BackendFin,
+        Self::Closing,
+        Self::Reset,
+        Self::Unreplied,
+        Self::UdpReplied,
+    ];
+
+    /// The state after a TCP segment with these flags.
+    #[must_use]
+    pub fn after_tcp(self, reply: bool, flags: u8) -> Self {
+        if flags & RST != 0 {
+            return Self::Reset;
+        }
+        if flags & FIN != 0 {
+            return self.after_fin(reply);
+        }
+        match (self, reply) {
+            (Self::SynSent, true) if flags & (SYN | ACK) == SYN | ACK => Self::SynReceived,
+            // Simultaneous open: a bare SYN from the backend is legal too (RFC 9293 section 3.5).
+            (Self::SynSent, true) if flags & SYN != 0 => Self::SynReceived,
+            (Self::SynReceived, false) if flags & ACK != 0 && flags & SYN == 0 => Self::Established,
+            (Self::PickedUp, true) => Self::Established,
+            _ => self,
+        }
+    }
+
+    fn after_fin(self, reply: bool) -> Self {
+        match (self, reply) {
+            (Self::Reset | Self::Closing, _) => self,
+            (Self::BackendFin, false) | (Self::ClientFin, true) => Self::Closing,
+            (_, false) => Self::ClientFin,
+            (_, true) => Self::BackendFin,
+        }
+    }
+
+    /// Whether a client's SYN in this state opens a new connection on the same tuple.
+    #[must_use]
+    pub fn reopens(self) -> bool {
+        matches!(self, Self::Closing | Self::Reset)
+    }
+
+    /// The eviction class.
+    #[must_use]
+    #[inline]
+    pub fn class(self) -> Class {
+        match self {
+            Self::SynSent | Self::SynReceived | Self::PickedUp | Self::Unreplied => Class::HalfOpen,
+            Self::Closing | Self::Reset => Class::Closing,
+            Self::Established | Self::ClientFin | Self::BackendFin | Self::UdpReplied => {
+                Class::Established
+            }
+        }
+    }
+}
+
+/// Idle times after which a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP established (RFC 5382 REQ-5: at least 2 h 4 min).
+    pub tcp_established: Duration,
+    /// TCP with one side closed: the other may still send for long.
+    pub tcp_half_closed: Duration,
+    /// TCP closing or reset (RFC 5382 REQ-5: at least 4 min).
+    pub tcp_transitory: Duration,
+    /// TCP not yet open (RFC 4987: short).
+    pub tcp_half_open: Duration,
+    /// UDP without an answer (RFC 4787 REQ-5: at least 2 min).
+    pub udp_unreplied: Duration,
+    /// UDP answered.
+    pub udp_replied: Duration,
+}
+
+impl Timeouts {
+    /// The longest a timeout may be: the table's clock has 16 bits of seconds, and the sweep needs some of them.
+    pub const MAX: Duration = Duration::from_secs(60_000);
+
+    /// Idle seconds allowed in a state.
+    #[must_use]
+    pub fn secs(&self, state: State) -> u16 {
+        let limit = match state {
+            State::SynSent | State::SynReceived => self.tcp_half_open,
+            State::Established => self.tcp_established,
+            State::PickedUp | State::Closing | State::Reset => self.tcp_transitory,
+            State::ClientFin | State::BackendFin => self.tcp_half_closed,
+            State::Unreplied => self.udp_unreplied,
+            State::UdpReplied => self.udp_replied,
+        };
+        u16::try_from(limit.min(Self::MAX).as_secs()).unwrap_or(u16::MAX).max(1)
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let secs = Duration::from_secs;
+        Self {
+            tcp_established: secs(7440),
+            tcp_half_closed: secs(3600),
+            tcp_transitory: secs(240),
+            tcp_half_open: secs(30),
+            udp_unreplied: secs(120),
+            udp_replied: secs(300),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (direction, flags) from a fresh SYN on, and the state each leads to.
+    #[test]
+    fn legal_sequences_reach_their_states() {
+        const CLIENT: bool = false;
+        const BACKEND: bool = true;
+        let cases: &[(&str, State, &[(bool, u8, State)])] = &[
+            (
+                "open, close by client",
+                State::SynSent,
+                &[
+                    (CLIENT, SYN, State::SynSent),
+                    (BACKEND, SYN | ACK, State::SynReceived),
+                    (CLIENT, ACK, State::Established),
+                    (CLIENT, FIN | ACK, State::ClientFin),
+                    (BACKEND, ACK, State::ClientFin),
+                    (BACKEND, FIN | ACK, State::Closing),
+                    (CLIENT, ACK, State::Closing),
+                ],
+            ),
+            (
+                "close by backend, data after FIN, FIN again",
+                State::Established,
+                &[
+                    (BACKEND, FIN | ACK, State::BackendFin),
+                    (CLIENT, ACK, State::BackendFin),
+                    (BACKEND, FIN | ACK, State::BackendFin),
+                    (CLIENT, FIN | ACK, State::Closing),
+                ],
+            ),
+            (
+                "simultaneous open",
+                State::SynSent,
+                &[
+                    (BACKEND, SYN, State::SynReceived),
+                    (CLIENT, SYN | ACK, State::SynReceived),
+                    (BACKEND, SYN | ACK, State::SynReceived),
+                    (CLIENT, ACK, State::Established),
+                ],
+            ),
+            (
+                "picked up: answered, or refused",
+                State::PickedUp,
+                &[
+                    (CLIENT, ACK, State::PickedUp),
+                    (BACKEND, ACK, State::Established),
+                    (BACKEND, RST, State::Reset),
+                ],
+            ),
+            (
+                "a forged RST leaves traffic possible",
+                State::Established,
+                &[
+                    (CLIENT, RST, State::Reset),
+                    (BACKEND, ACK, State::Reset),
+                    (CLIENT, FIN | ACK, State::Reset),
+                ],
+            ),
+            (
+                "a SYN in an open connection changes nothing",
+                State::Established,
+                &[(CLIENT, SYN, State::Established)],
+            ),
+        ];
+        for (name, start, steps) in cases {
+            let mut state = *start;
+            for (i, (reply, flags, expected)) in steps.iter().enumerate() {
+                state = state.after_tcp(*reply, *flags);
+                assert_eq!(state, *expected, "{name}, step {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_keep_the_minimums_of_the_rfcs() {
+        let timeouts = Timeouts::default();
+        assert!(timeouts.secs(State::Established) >= 7440, "RFC 5382 REQ-5");
+        assert!(timeouts.secs(State::Closing) >= 240, "RFC 5382 REQ-5");
+        assert!(timeouts.secs(State::Unreplied) >= 120, "RFC 4787 REQ-5");
+    }
+}

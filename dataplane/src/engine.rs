@@ -1,0 +1,681 @@
+//! What happens to one packet. The story, top to bottom: [`Engine::prepare`] parses and hashes, [`Engine::decide`] finds
+//! the connection or opens one, the packet is rewritten in place, and the [`Verdict`] says where it goes.
+//!
+//! Three cases, as three functions: [`Engine::tracked`] (the connection is known), [`Engine::untracked`] (it is not:
+//! classify, find the owner), [`Engine::open`] (the first packet to a Service).
+//! Not known here: queues, rings, counters. Tables and time are arguments.
+
+use crate::answer::{self, Error};
+use crate::classify::{self, Destination};
+use crate::clock::{Moment, RateLimit};
+use crate::conntrack::state::State;
+use crate::conntrack::{Conntrack, ConntrackConfig, Hit, InsertError, Memory};
+use crate::fib::{PortId, Route};
+use crate::flow::{Address, Protocol, Tuple};
+use crate::fragments::Fragments;
+use crate::hash::{HashKey, low32, reduce};
+use crate::nic::Frame;
+use crate::rewrite;
+use crate::service::backends::BackendId;
+use crate::service::{Decision, Match};
+use crate::tables::Tables;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::tcp_flags::{ACK, RST, SYN};
+use crate::wire::{self, Fragment, Headers, Kind, Parsed, ethernet, word};
+
+/// Source ports tried before a connection is given up; more does not help (measured by others, see cilium#37389).
+const PORT_TRIES: u16 = 32;
+const IPV4_DF_OFFSET: usize = 6;
+const IPV4_DF: u16 = 0x4000;
+
+/// What all workers of a process agree on, and what is one's own.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// This worker.
+    pub worker: u16,
+    /// All workers.
+    pub workers: u16,
+    /// Number of ports.
+    pub ports: PortId,
+    /// Secret; the same for all workers, because it decides ownership.
+    pub secret: HashKey,
+    /// The connection table.
+    pub conntrack: ConntrackConfig,
+    /// Packets in fragments remembered at a time.
+    pub fragmented_packets: usize,
+    /// Refusals (resets, port unreachable) a second.
+    pub rejects_per_second: u64,
+    /// Other ICMP errors a second.
+    pub icmp_errors_per_second: u64,
+}
+
+/// The state of one worker's decisions.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    /// The connections this worker owns.
+    pub conntrack: Conntrack,
+    fragments: Fragments,
+    rejects: RateLimit,
+    icmp_errors: RateLimit,
+    /// UDP flows that were moved away from a backend that no longer serves.
+    pub reclassified: u64,
+}
+
+/// How a frame came to this worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The port it came in by (or, from the kernel, is meant to leave by).
+    pub port: PortId,
+    /// From whom.
+    pub origin: Origin,
+    /// For fragments that their keeper has passed on: the ports of the whole packet.
+    pub fragment_ports: Option<u32>,
+}
+
+/// Who gave a frame to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A receive queue.
+    Wire,
+    /// The kernel, through a twin.
+    Kernel,
+}
+
+/// A parsed frame with the hash of its flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    parsed: Result<Parsed, DropReason>,
+    hash: u64,
+}
+
+impl Prepared {
+    /// What stands in the array before a frame is looked at.
+    pub const NONE: Self = Self { parsed: Err(DropReason::Malformed), hash: 0 };
+}
+
+/// What to edit when a packet is sent on.
+#[derive(Clone, Copy, Debug)]
+enum Edit {
+    Nothing,
+    Packet { from: Tuple, to: Tuple },
+    Quoted { answer: Tuple, to: Tuple, quoted_l3: usize, quoted_l4: usize },
+}
+
+/// Everything about the packet at hand that does not change while it is decided.
+struct Packet<'a> {
+    headers: &'a Headers,
+    tables: &'a Tables,
+    now: Moment,
+}
+
+impl Engine {
+    /// An engine with an empty connection table; `None` when the memory does not fit the configuration.
+    #[must_use]
+    pub fn new(config: EngineConfig, memory: Memory) -> Option<Self> {
+        Some(Self {
+            conntrack: Conntrack::new(&config.conntrack, config.secret, memory)?,
+            fragments: Fragments::new(config.fragmented_packets, config.secret),
+            rejects: RateLimit::new(config.rejects_per_second),
+            icmp_errors: RateLimit::new(config.icmp_errors_per_second),
+            reclassified: 0,
+            config,
+        })
+    }
+
+    /// Parses a frame and asks for the memory that deciding will need.
+    #[inline]
+    pub fn prepare(&self, frame: &impl Frame) -> Prepared {
+        if !frame.is_contiguous() {
+            return Prepared { parsed: Err(DropReason::NotContiguous), hash: 0 };
+        }
+        let parsed = wire::parse(frame.bytes());
+        let hash = match &parsed {
+            Ok(Parsed::Ip(headers)) => headers.tuple().map_or(0, |tuple| {
+                let hash = self.conntrack.hash(&tuple);
+                self.conntrack.prefetch(&tuple, hash);
+                hash
+            }),
+            _ => 0,
+        };
+        Prepared { parsed, hash }
+    }
+
+    /// Decides a frame, and rewrites it for where it goes.
+    #[inline]
+    pub fn decide(
+        &mut self,
+        frame: &mut impl Frame,
+        arrival: &mut Arrival,
+        prepared: &Prepared,
+        tables: &Tables,
+        now: Moment,
+    ) -> Verdict {
+        let parsed = match prepared.parsed {
+            Ok(parsed) => parsed,
+            // The kernel may speak protocols that the engine does not.
+            Err(_) if arrival.origin == Origin::Kernel => return Verdict::Forward(arrival.port),
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let group = match arrival.origin {
+            Origin::Wire => {
+                let destination = ethernet::destination(frame.bytes());
+                let group = ethernet::is_group(destination);
+                if !group && destination != tables.fib.port(arrival.port).mac {
+                    return Verdict::Drop(DropReason::NotOurMac);
+                }
+                group
+            }
+            Origin::Kernel => false,
+        };
+        let headers = match parsed {
+            Parsed::Arp { at } => return arp(frame, arrival, at, tables),
+            Parsed::Ip(headers) => headers,
+        };
+        if let Kind::NeighborSolicitation { target } = headers.kind
+            && arrival.origin == Origin::Wire
+            && announces(tables, arrival.port, target)
+        {
+            return advertise(frame, arrival, &headers, target, tables);
+        }
+        if group || is_group(headers.dst) {
+            return to_kernel(arrival);
+        }
+        let packet = Packet { headers: &headers, tables, now };
+        let tuple = match headers.fragment {
+            Fragment::Whole => headers.tuple(),
+            _ => match self.fragment_flow(&packet, arrival) {
+                Ok(tuple) => tuple,
+                Err(verdict) => return verdict,
+            },
+        };
+        let Some(tuple) = tuple else { return self.portless(frame, arrival, &packet) };
+        let hash =
+            if headers.kind == Kind::Later { self.conntrack.hash(&tuple) } else { prepared.hash };
+        match self.conntrack.find(&tuple, hash, now) {
+            Some(hit) => self.tracked(frame, arrival, &packet, &tuple, hit),
+            None => self.untracked(frame, arrival, &packet, &tuple),
+        }
+    }
+
+    /// The connection is known: keep its state, translate, send on.
+    #[inline]
+    fn tracked(
+        &mut self,
+        frame: &mut impl Frame,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+        tuple: &Tuple,
+        mut hit: Hit,
+    ) -> Verdict {
+        let edit = match packet.headers.kind {
+            Kind::IcmpError { quoted_l3, quoted_l4, .. } => {
+                // An error neither refreshes nor ends a connection (I6).
+                Edit::Quoted { answer: *tuple, to: hit.to, quoted_l3, quoted_l4 }
+            }
+            Kind::Tcp { flags, .. } => {
+                if !hit.reply && flags & (SYN | ACK | RST) == SYN && hit.state.reopens() {
+                    self.conntrack.remove(&hit);
+                    return self.untracked(frame, arrival, packet, tuple);
+                }
+                let next = hit.state.after_tcp(hit.reply, flags);
+                self.pass(&mut hit, next, packet.now);
+                Edit::Packet { from: *tuple, to: hit.to }
+            }
+            _ => {
+                let gone =
+                    hit.backend != BackendId::NONE && !packet.tables.services.serves(hit.backend);
+                if gone && !hit.reply && tuple.protocol == Protocol::Udp {
+                    self.conntrack.remove(&hit);
+                    self.reclassified += 1;
+                    return self.untracked(frame, arrival, packet, tuple);
+                }
+                let replied = hit.reply && hit.state == State::Unreplied;
+                let next = if replied { State::UdpReplied } else { hit.state };
+                self.pass(&mut hit, next, packet.now);
+                Edit::Packet { from: *tuple, to: hit.to }
+            }
+        };
+        self.forward(frame, arrival, packet, edit)
+    }
+
+    #[inline]
+    fn pass(&mut self, hit: &mut Hit, next: State, now: Moment) {
+        if next == hit.state {
+            self.conntrack.touch(hit, now);
+        } else {
+            self.conntrack.advance(hit, next, now);
+        }
+    }
+
+    /// No connection here: say whose business it is, and do it if it is ours.
+    #[cold]
+    fn untracked(
+        &mut self,
+        frame: &mut impl Frame,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+        tuple: &Tuple,
+    ) -> Verdict {
+        let opens =
+            matches!(packet.headers.kind, Kind::Tcp { flags, .. } if flags & (SYN | ACK) == SYN);
+        let EngineConfig { ports, workers, worker, secret, .. } = self.config;
+        let destination = classify::destination(packet.tables, tuple, opens, ports, workers);
+        let owner = classify::owner(&destination, tuple, &secret, workers);
+        if owner != worker {
+            return Verdict::HandOver(owner);
+        }
+        if let Kind::IcmpError { .. } = packet.headers.kind {
+            // About no connection of ours: whose it is, its own destination says.
+            return self.portless(frame, arrival, packet);
+        }
+        match destination {
+            Destination::Service(found) => self.open(frame, arrival, packet, tuple, &found),
+            Destination::VipPortUnknown { cluster: true }
+                if packet.tables.node.reject_unknown_cluster_ip_ports =>
+            {
+                self.reject(frame, arrival, packet)
+            }
+            Destination::VipPortUnknown { .. } => Verdict::Drop(DropReason::VipPortUnknown),
+            Destination::Unallocated => Verdict::Drop(DropReason::ServiceAddressUnallocated),
+            Destination::Masquerade { .. } | Destination::Reply => {
+                Verdict::Drop(DropReason::NoConnection)
+            }
+            Destination::Local => to_kernel(arrival),
+            Destination::Direct => self.open_direct(frame, arrival, packet, tuple),
+            Destination::Transit => self.forward(frame, arrival, packet, Edit::Nothing),
+        }
+    }
+
+    /// The first packet of a connection to a Service, or one whose connection was forgotten (CTK-11): the fleet-wide
+    /// choice then finds the same backend again.
+    fn open(
+        &mut self,
+        frame: &mut impl Frame,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+        tuple: &Tuple,
+        found: &Match<'_>,
+    ) -> Verdict {
+        let state = match packet.headers.kind {
+            Kind::Tcp { flags, .. } => match opening(flags) {
+                Some(state) => state,
+                None => return Verdict::Drop(DropReason::NoConnection),
+            },
+            Kind::Udp { .. } => State::Unreplied,
+            _ => return Verdict::Drop(DropReason::FragmentUnknown),
+        };
+        let Tables { services, node, .. } = packet.tables;
+        let client = tuple.src.ip();
+        let decision = found.decide(client, node.classify_source(client), node.masquerade_all);
+        let (choice, masquerade) = match decision {
+            Decision::Forward { choice, masquerade } => (choice, masquerade),
+            Decision::Reject => return self.reject(frame, arrival, packet),
+            Decision::Drop(reason) => return Verdict::Drop(reason),
+        };
+        let Some((backend, id)) = choice.pick(services.flow_hash(tuple)) else {
+            return self.reject(frame, arrival, packet);
+        };
+        let to = Tuple { dst: backend.ip().into(), dport: backend.port(), ..*tuple };
+        // A backend that calls its own Service must not see itself as the client (MSQ-2).
+        let hairpin = to.dst == tuple.src;
+        match self.connect(arrival, packet, tuple, &to, masquerade || hairpin, state, id) {
+            Ok(hit) => {
+                self.forward(frame, arrival, packet, Edit::Packet { from: *tuple, to: hit.to })
+            }
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// A client that talks to a backend past the Service: nothing is translated, but its replies are known.
+    fn open_direct(
+        &mut self,
+        frame: &mut impl Frame,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+        tuple: &Tuple,
+    ) -> Verdict {
+        let state = match packet.headers.kind {
+            Kind::Tcp { flags, .. } => opening(flags),
+            Kind::Udp { .. } => Some(State::Unreplied),
+            _ => None,
+        };
+        if let Some(state) = state {
+            // Without room the packet still goes; its replies then count as strays.
+            let _ = self.conntrack.insert(tuple, tuple, state, BackendId::NONE, packet.now);
+        }
+        self.forward(frame, arrival, packet, Edit::Nothing)
+    }
+
+    /// Adds the connection under a source nobody else uses toward this backend (I2).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, and every argument is a different thing"
+    )]
+    fn connect(
+        &mut self,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+        tuple: &Tuple,
+        to: &Tuple,
+        masquerade: bool,
+        state: State,
+        backend: BackendId,
+    ) -> Result<Hit, DropReason> {
+        if !masquerade {
+            match self.conntrack.insert(tuple, to, state, backend, packet.now) {
+                Ok(hit) => return Ok(hit),
+                Err(InsertError::Full) => return Err(DropReason::ConntrackFull),
+                // Another VIP's connection of the same client: change the port, as Linux does (CTK-12).
+                Err(InsertError::Clash) => {}
+            }
+        }
+        let src = if masquerade {
+            self.masquerade_address(arrival, packet, to).ok_or(DropReason::NoMasqueradeAddress)?
+        } else {
+            tuple.src
+        };
+        let start = low32(self.conntrack.hash(tuple));
+        for i in 0..PORT_TRIES {
+            let sport = if masquerade {
+                let ports = &packet.tables.node.masquerade_ports;
+                let (first, size) = ports.block(self.config.worker, self.config.workers);
+                first + offset(start, i, size)
+            } else {
+                // Above the well-known ports; the reply must still be ours.
+                let sport = 1024 + offset(start, i, u16::MAX - 1024);
+                let reply = Tuple { sport, ..*to }.reversed();
+                let EngineConfig { secret, workers, worker, .. } = self.config;
+                if classify::owner(&Destination::Reply, &reply, &secret, workers) != worker {
+                    continue;
+                }
+                sport
+            };
+            let to = Tuple { src, sport, ..*to };
+            match self.conntrack.insert(tuple, &to, state, backend, packet.now) {
+                Ok(hit) => return Ok(hit),
+                Err(InsertError::Full) => return Err(DropReason::ConntrackFull),
+                Err(InsertError::Clash) => {}
+            }
+        }
+        Err(DropReason::MasqueradePortsExhausted)
+    }
+
+    /// An address of the pool, or the egress port's own (MSQ-4).
+    fn masquerade_address(
+        &self,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+        to: &Tuple,
+    ) -> Option<Address> {
+        let Tables { fib, node, .. } = packet.tables;
+        let v4 = to.dst.is_v4();
+        let pool = || node.masquerade_pool.iter().filter(|address| address.is_ipv4() == v4);
+        let size = pool().count();
+        if size > 0 {
+            let chosen = reduce(low32(self.conntrack.hash(to)), size);
+            return pool().nth(chosen).map(|&address| address.into());
+        }
+        let port = match fib.route(to.dst) {
+            Route::Egress { port, .. } | Route::Unresolved { port, .. } => port,
+            Route::Local | Route::Nowhere => arrival.port,
+        };
+        fib.port_address(port, v4)
+    }
+
+    /// The flow of a fragment. The worker that keeps a pair's fragments sees them all first.
+    fn fragment_flow(
+        &mut self,
+        packet: &Packet<'_>,
+        arrival: &mut Arrival,
+    ) -> Result<Option<Tuple>, Verdict> {
+        let headers = packet.headers;
+        let Some(protocol) = Protocol::ALL.into_iter().find(|p| p.number() == headers.number)
+        else {
+            return Ok(None);
+        };
+        if arrival.fragment_ports.is_none() {
+            let EngineConfig { secret, workers, worker, .. } = self.config;
+            let keeper = classify::fragment_owner(
+                headers.src,
+                headers.dst,
+                headers.number,
+                &secret,
+                workers,
+            );
+            if keeper != worker {
+                return Err(Verdict::HandOver(keeper));
+            }
+            arrival.fragment_ports = match (headers.fragment, headers.tuple()) {
+                (Fragment::First(id), Some(tuple)) => {
+                    self.fragments.remember(headers, id, tuple.ports(), packet.now);
+                    Some(tuple.ports())
+                }
+                (Fragment::Later(id), _) => self.fragments.ports(headers, id, packet.now),
+                _ => None,
+            };
+        }
+        let Some(ports) = arrival.fragment_ports else {
+            return Err(Verdict::Drop(DropReason::FragmentUnknown));
+        };
+        let [a, b, c, d] = ports.to_be_bytes();
+        let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        Ok(Some(Tuple { src: headers.src, dst: headers.dst, sport, dport, protocol }))
+    }
+
+    /// A packet without ports (or an error about nothing of ours): its address alone decides.
+    #[cold]
+    fn portless(
+        &mut self,
+        frame: &mut impl Frame,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+    ) -> Verdict {
+        let headers = packet.headers;
+        let vip = packet.tables.services.vip(headers.dst).is_some();
+        match (classify::address_only(packet.tables, headers.dst), headers.kind) {
+            (None, _) => self.forward(frame, arrival, packet, Edit::Nothing),
+            (Some(Destination::Local), _) => to_kernel(arrival),
+            (_, Kind::EchoRequest) if vip => {
+                let mac = packet.tables.fib.port(arrival.port).mac;
+                answer::echo_reply(frame.bytes_mut(), headers, mac);
+                Verdict::Answer(arrival.port)
+            }
+            (_, Kind::IcmpError { .. }) => Verdict::Drop(DropReason::NoConnection),
+            (Some(Destination::Unallocated), _) => {
+                Verdict::Drop(DropReason::ServiceAddressUnallocated)
+            }
+            _ => Verdict::Drop(DropReason::UnsupportedProtocol),
+        }
+    }
+
+    /// Sends on: route, hop limit and MTU first, since errors quote the packet as it came; then the edits.
+    #[inline]
+    fn forward(
+        &mut self,
+        frame: &mut impl Frame,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+        edit: Edit,
+    ) -> Verdict {
+        let Packet { headers, tables, .. } = packet;
+        let dst = match edit {
+            Edit::Nothing if arrival.origin == Origin::Kernel => {
+                return Verdict::Forward(arrival.port);
+            }
+            Edit::Nothing => headers.dst,
+            Edit::Packet { to, .. } | Edit::Quoted { to, .. } => to.dst,
+        };
+        let (verdict, port, mac) = match tables.fib.route(dst) {
+            Route::Egress { port, mac } => (Verdict::Forward(port), port, mac),
+            Route::Unresolved { port, via } => {
+                (Verdict::Park { port, next_hop: via.unwrap_or(dst) }, port, [0; 6])
+            }
+            // For this very host, by way of the twin.
+            Route::Local => (Verdict::Punt, arrival.port, tables.fib.port(arrival.port).mac),
+            Route::Nowhere => return Verdict::Drop(DropReason::NoRoute),
+        };
+        let egress = tables.fib.port(port);
+        if verdict != Verdict::Punt {
+            if headers.ttl <= 1 {
+                return self.icmp_error(
+                    frame,
+                    arrival,
+                    packet,
+                    Error::TimeExceeded,
+                    DropReason::TtlExpired,
+                );
+            }
+            if headers.ip_len() > usize::from(egress.mtu) {
+                return self.too_big(frame, arrival, packet, egress.mtu);
+            }
+        }
+        let bytes = frame.bytes_mut();
+        match edit {
+            Edit::Nothing => {}
+            Edit::Packet { from, to } => {
+                let no_checksum =
+                    matches!(headers.kind, Kind::Udp { .. }) && word(bytes, headers.l4 + 6) == 0;
+                if !headers.v4 && no_checksum {
+                    return Verdict::Drop(DropReason::ZeroUdpChecksum);
+                }
+                rewrite::translate(bytes, headers, &from, &to);
+            }
+            Edit::Quoted { answer, to, quoted_l3, quoted_l4 } => {
+                rewrite::translate_error(bytes, headers, quoted_l3, quoted_l4, &answer, &to);
+            }
+        }
+        if verdict != Verdict::Punt {
+            rewrite::decrement_ttl(bytes, headers);
+        }
+        ethernet::address(bytes, mac, egress.mac);
+        verdict
+    }
+
+    fn too_big(
+        &mut self,
+        frame: &mut impl Frame,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+        mtu: u16,
+    ) -> Verdict {
+        let headers = packet.headers;
+        let flags = word(frame.bytes(), headers.l3 + IPV4_DF_OFFSET);
+        if headers.v4 && flags & IPV4_DF == 0 {
+            // This gateway does not fragment; the sender did not ask to be told.
+            return Verdict::Drop(DropReason::TooBig);
+        }
+        self.icmp_error(frame, arrival, packet, Error::TooBig(mtu), DropReason::TooBig)
+    }
+
+    /// An error in our own name, or the reason why there is none.
+    #[cold]
+    fn icmp_error(
+        &mut self,
+        frame: &mut impl Frame,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+        error: Error,
+        unanswerable: DropReason,
+    ) -> Verdict {
+        let Packet { headers, tables, now } = packet;
+        if !answer::may_answer(frame.bytes(), headers) {
+            return Verdict::Drop(unanswerable);
+        }
+        let Some(source) = tables.fib.port_address(arrival.port, headers.v4) else {
+            return Verdict::Drop(unanswerable);
+        };
+        if !self.icmp_errors.allow(*now) {
+            return Verdict::Drop(DropReason::IcmpLimited);
+        }
+        let mac = tables.fib.port(arrival.port).mac;
+        answered(answer::error(frame, headers, error, source, mac), arrival)
+    }
+
+    /// A refusal: a reset for TCP, port unreachable for the rest (REJ-4).
+    #[cold]
+    fn reject(
+        &mut self,
+        frame: &mut impl Frame,
+        arrival: &Arrival,
+        packet: &Packet<'_>,
+    ) -> Verdict {
+        let Packet { headers, tables, now } = packet;
+        if !answer::may_answer(frame.bytes(), headers) {
+            return Verdict::Drop(DropReason::RejectUnanswerable);
+        }
+        if !self.rejects.allow(*now) {
+            return Verdict::Drop(DropReason::RejectLimited);
+        }
+        let mac = tables.fib.port(arrival.port).mac;
+        if matches!(headers.kind, Kind::Tcp { .. }) && headers.fragment == Fragment::Whole {
+            return answered(answer::reset(frame, headers, mac), arrival);
+        }
+        let Some(source) = tables.fib.port_address(arrival.port, headers.v4) else {
+            return Verdict::Drop(DropReason::RejectUnanswerable);
+        };
+        answered(answer::error(frame, headers, Error::PortUnreachable, source, mac), arrival)
+    }
+}
+
+/// The state a TCP connection begins in, by the flags of the first segment seen.
+fn opening(flags: u8) -> Option<State> {
+    match flags & (SYN | ACK | RST) {
+        SYN => Some(State::SynSent),
+        ACK => Some(State::PickedUp),
+        // Resets, answers and segments without ACK belong to no connection that could go on.
+        _ => None,
+    }
+}
+
+fn offset(start: u32, i: u16, size: u16) -> u16 {
+    let size = u32::from(size.max(1));
+    u16::try_from((start % size + u32::from(i)) % size).unwrap_or_default()
+}
+
+fn is_group(address: Address) -> bool {
+    if address.is_v4() { address.low32() >> 28 >= 14 } else { address.0 >> 120 == 0xff }
+}
+
+fn announces(tables: &Tables, port: PortId, target: Address) -> bool {
+    tables.services.vip(target).is_some() && tables.node.announces(port, target.ip())
+}
+
+fn to_kernel(arrival: &Arrival) -> Verdict {
+    match arrival.origin {
+        Origin::Wire => Verdict::Punt,
+        Origin::Kernel => Verdict::Forward(arrival.port),
+    }
+}
+
+fn answered(built: bool, arrival: &Arrival) -> Verdict {
+    if !built {
+        return Verdict::Drop(DropReason::NoRoom);
+    }
+    match arrival.origin {
+        Origin::Wire => Verdict::Answer(arrival.port),
+        Origin::Kernel => Verdict::Punt,
+    }
+}
+
+fn arp(frame: &mut impl Frame, arrival: &Arrival, at: usize, tables: &Tables) -> Verdict {
+    let arp = &frame.bytes()[at..];
+    let target = Address::v4([arp[24], arp[25], arp[26], arp[27]]);
+    let asked = word(arp, 6) == ethernet::ARP_REQUEST;
+    if asked && arrival.origin == Origin::Wire && announces(tables, arrival.port, target) {
+        answer::arp(frame.bytes_mut(), at, tables.fib.port(arrival.port).mac);
+        return Verdict::Answer(arrival.port);
+    }
+    to_kernel(arrival)
+}
+
+fn advertise(
+    frame: &mut impl Frame,
+    arrival: &Arrival,
+    headers: &Headers,
+    target: Address,
+    tables: &Tables,
+) -> Verdict {
+    let mac = tables.fib.port(arrival.port).mac;
+    answered(answer::neighbor_advertisement(frame, headers, target, mac), arrival)
+}

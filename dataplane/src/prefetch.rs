@@ -1,0 +1,15 @@
+//! The engine's one unsafe line: asking the CPU for a cache line ahead of use.
+
+/// Hints that the line of `value` will be read soon. Never faults, never changes anything.
+#[inline]
+#[allow(unsafe_code, reason = "a prefetch has no safe form in the standard library")]
+pub fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint: it neither faults nor writes, whatever the address; this one is valid anyway.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}

@@ -1,0 +1,330 @@
+//! The poll loop: receive, decide, send, tick. The page to read first.
+//!
+//! A worker owns one queue of every port and everything it decides with; it shares nothing but rings and counters.
+//! [`Worker::poll`] is one turn and does a bounded amount of work. No lock, no allocation, no system call, no log.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
+
+use crate::clock::Moment;
+use crate::counters::WorkerCounters;
+use crate::engine::{Arrival, Engine, Origin, Prepared};
+use crate::fib::{PortId, Route};
+use crate::flow::Address;
+use crate::handoff::{Batch, Handed, Links};
+use crate::nic::{BURST, Burst, Frame, Nic};
+use crate::snapshot::Reader;
+use crate::tables::Tables;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::ethernet;
+
+/// Frames that may wait for a next hop at a time, and how long each may.
+const PARKED: usize = 64;
+const PARK_MILLIS: u64 = 1_000;
+
+/// Rings between the workers and the control thread.
+#[derive(Debug)]
+pub struct KernelPath<F> {
+    /// Per port: frames for its kernel twin.
+    pub punts: Vec<Arc<ArrayQueue<F>>>,
+    /// Per port: frames the kernel sends. Read by worker 0 only.
+    pub injects: Vec<Arc<ArrayQueue<F>>>,
+    /// Next hops whose MAC address is wanted.
+    pub wanted: Arc<ArrayQueue<(PortId, Address)>>,
+}
+
+impl<F> Clone for KernelPath<F> {
+    fn clone(&self) -> Self {
+        let Self { punts, injects, wanted } = self;
+        Self { punts: punts.clone(), injects: injects.clone(), wanted: wanted.clone() }
+    }
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker<N: Nic> {
+    /// Number of this worker.
+    id: u16,
+    /// Its queue of every port.
+    queues: Vec<N>,
+    engine: Engine,
+    tables: Reader<Tables>,
+    links: Links<N::Frame>,
+    kernel: KernelPath<N::Frame>,
+    counters: Arc<WorkerCounters>,
+    outbox: Vec<Outbox<N::Frame>>,
+    finished: Burst<N::Frame>,
+    parked: ArrayVec<Parked<N::Frame>, PARKED>,
+    ticked: Moment,
+}
+
+/// Frames about to leave by one port; bit n of `answers` says that frame n is an answer.
+#[derive(Debug)]
+struct Outbox<F> {
+    frames: Burst<F>,
+    answers: u32,
+}
+
+#[derive(Debug)]
+struct Parked<F> {
+    frame: F,
+    port: PortId,
+    next_hop: Address,
+    until: Moment,
+}
+
+impl<N: Nic> Worker<N> {
+    /// A worker; `queues` and the counters' ports are in order of port ids.
+    #[must_use]
+    pub fn new(
+        id: u16,
+        queues: Vec<N>,
+        engine: Engine,
+        tables: Reader<Tables>,
+        links: Links<N::Frame>,
+        kernel: KernelPath<N::Frame>,
+        counters: Arc<WorkerCounters>,
+    ) -> Self {
+        let outbox = queues.iter().map(|_| Outbox { frames: Burst::new(), answers: 0 }).collect();
+        Self {
+            id,
+            queues,
+            engine,
+            tables,
+            links,
+            kernel,
+            counters,
+            outbox,
+            finished: Burst::new(),
+            parked: ArrayVec::new(),
+            ticked: Moment::default(),
+        }
+    }
+
+    /// One turn: everything that waits now, at most one burst a queue. Returns the number of frames handled.
+    pub fn poll(&mut self, now: Moment) -> usize {
+        let changed = self.tables.refresh();
+        let mut frames = 0;
+        for port in 0..self.queues.len() {
+            frames += self.receive(port, now);
+        }
+        for peer in 0..self.links.peers() {
+            if let Some(batch) = self.links.take(peer) {
+                frames += self.take_over(batch, now);
+            }
+        }
+        if self.id == 0 {
+            frames += self.take_injected(now);
+        }
+        if now != self.ticked || changed {
+            self.tick(now);
+        }
+        self.flush();
+        frames
+    }
+
+    /// One burst of one port: parse and hash all, then decide one after another.
+    fn receive(&mut self, index: usize, now: Moment) -> usize {
+        let mut burst = Burst::new();
+        self.queues[index].receive(&mut burst);
+        if burst.is_empty() {
+            return 0;
+        }
+        let port = PortId::try_from(index).unwrap_or_default();
+        let bytes: usize = burst.iter().map(|frame| frame.bytes().len()).sum();
+        let counters = &self.counters.ports[index];
+        counters.rx_frames.add(burst.len() as u64);
+        counters.rx_bytes.add(bytes as u64);
+        burst.iter().for_each(Frame::prefetch);
+        let mut prepared = [Prepared::NONE; BURST];
+        for (slot, frame) in prepared.iter_mut().zip(&burst) {
+            *slot = self.engine.prepare(frame);
+        }
+        let count = burst.len();
+        for (frame, prepared) in burst.into_iter().zip(&prepared) {
+            let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
+            self.handle(frame, arrival, prepared, now);
+        }
+        count
+    }
+
+    /// Frames of our connections that other workers received.
+    fn take_over(&mut self, batch: Batch<N::Frame>, now: Moment) -> usize {
+        let count = batch.len();
+        self.counters.work.handed_in.add(count as u64);
+        let mut prepared = [Prepared::NONE; BURST];
+        for (slot, handed) in prepared.iter_mut().zip(&batch) {
+            *slot = self.engine.prepare(&handed.frame);
+        }
+        for (handed, prepared) in batch.into_iter().zip(&prepared) {
+            self.handle(handed.frame, handed.arrival, prepared, now);
+        }
+        count
+    }
+
+    /// Frames the kernel sends: most leave as they are, those to a Service are its clients' like any other.
+    fn take_injected(&mut self, now: Moment) -> usize {
+        let mut count = 0;
+        for index in 0..self.queues.len() {
+            for _ in 0..BURST {
+                let Some(frame) = self.kernel.injects[index].pop() else { break };
+                let port = PortId::try_from(index).unwrap_or_default();
+                let arrival = Arrival { port, origin: Origin::Kernel, fragment_ports: None };
+                let prepared = self.engine.prepare(&frame);
+                self.handle(frame, arrival, &prepared, now);
+                count += 1;
+            }
+        }
+        self.counters.work.injected.add(count as u64);
+        count
+    }
+
+    /// Every frame ends here, in exactly one of the verdict's ways.
+    #[inline]
+    fn handle(
+        &mut self,
+        mut frame: N::Frame,
+        mut arrival: Arrival,
+        prepared: &Prepared,
+        now: Moment,
+    ) {
+        let verdict =
+            self.engine.decide(&mut frame, &mut arrival, prepared, self.tables.get(), now);
+        match verdict {
+            Verdict::Forward(port) => self.send(frame, port, false),
+            Verdict::Answer(port) => self.send(frame, port, true),
+            Verdict::HandOver(worker) => {
+                if let Some(refused) = self.links.give(worker, Handed { frame, arrival }) {
+                    self.refused(refused);
+                }
+            }
+            Verdict::Punt => match self.kernel.punts[usize::from(arrival.port)].push(frame) {
+                Ok(()) => self.counters.work.punted.add(1),
+                Err(frame) => self.drop(frame, DropReason::PuntFull),
+            },
+            Verdict::Park { port, next_hop } => self.park(frame, port, next_hop, now),
+            Verdict::Drop(reason) => self.drop(frame, reason),
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, frame: N::Frame, port: PortId, answer: bool) {
+        let index = usize::from(port);
+        if self.outbox[index].frames.is_full() {
+            self.transmit(index);
+        }
+        let outbox = &mut self.outbox[index];
+        outbox.answers |= u32::from(answer) << outbox.frames.len();
+        outbox.frames.push(frame);
+    }
+
+    /// One transmit burst. What the queue does not take is dropped: waiting would stall every other packet.
+    fn transmit(&mut self, index: usize) {
+        let outbox = &mut self.outbox[index];
+        let offered = outbox.frames.len();
+        let bytes: usize = outbox.frames.iter().map(|frame| frame.bytes().len()).sum();
+        self.queues[index].transmit(&mut outbox.frames);
+        let left = outbox.frames.len();
+        let left_bytes: usize = outbox.frames.iter().map(|frame| frame.bytes().len()).sum();
+        let sent = offered - left;
+        let answered = (outbox.answers & mask(sent)).count_ones();
+        outbox.answers = 0;
+        let Self { counters, queues, outbox, .. } = self;
+        counters.ports[index].tx_frames.add(sent as u64);
+        counters.ports[index].tx_bytes.add((bytes - left_bytes) as u64);
+        counters.work.answered.add(u64::from(answered));
+        counters.work.forwarded.add(sent as u64 - u64::from(answered));
+        if left > 0 {
+            counters.drops[DropReason::TransmitFull as usize].add(left as u64);
+            queues[index].recycle(&mut outbox[index].frames);
+        }
+    }
+
+    fn drop(&mut self, frame: N::Frame, reason: DropReason) {
+        self.counters.dropped(reason);
+        self.finish(frame);
+    }
+
+    /// Buffers go back in bursts, whichever port they came from: a pool takes them all.
+    fn finish(&mut self, frame: N::Frame) {
+        if self.finished.is_full() {
+            self.queues[0].recycle(&mut self.finished);
+        }
+        self.finished.push(frame);
+    }
+
+    fn refused(&mut self, batch: Batch<N::Frame>) {
+        for handed in batch {
+            self.drop(handed.frame, DropReason::HandoverFull);
+        }
+    }
+
+    /// Keeps a frame until its next hop is known, for a bounded time and number; the kernel is asked to find out.
+    fn park(&mut self, frame: N::Frame, port: PortId, next_hop: Address, now: Moment) {
+        // A full queue of wishes is no loss: the next packet asks again.
+        let _ = self.kernel.wanted.push((port, next_hop));
+        if self.parked.is_full() {
+            return self.drop(frame, DropReason::NeighborUnresolved);
+        }
+        self.parked.push(Parked { frame, port, next_hop, until: now.after(PARK_MILLIS) });
+        self.counters.work.parked.set(self.parked.len() as u64);
+    }
+
+    /// The bounded extra of a turn, once a millisecond: parked frames, expiry, counters.
+    fn tick(&mut self, now: Moment) {
+        self.ticked = now;
+        if !self.parked.is_empty() {
+            self.retry_parked(now);
+        }
+        self.engine.conntrack.sweep(now);
+        let (conntrack, counters) = (&self.engine.conntrack, &self.counters.conntrack);
+        counters.capacity.set(conntrack.capacity() as u64);
+        counters.entries.set(conntrack.len() as u64);
+        counters.half_open.set(conntrack.half_open() as u64);
+        counters.created.set(conntrack.events.created);
+        counters.expired.set(conntrack.events.expired);
+        counters.evicted_half_open.set(conntrack.events.evicted_half_open);
+        counters.evicted_closing.set(conntrack.events.evicted_closing);
+        counters.reclassified.set(self.engine.reclassified);
+    }
+
+    fn retry_parked(&mut self, now: Moment) {
+        for mut parked in std::mem::take(&mut self.parked) {
+            match self.tables.get().fib.route(parked.next_hop) {
+                Route::Egress { port, mac } if port == parked.port => {
+                    let own = self.tables.get().fib.port(port).mac;
+                    ethernet::address(parked.frame.bytes_mut(), mac, own);
+                    self.send(parked.frame, port, false);
+                }
+                _ if parked.until <= now => self.drop(parked.frame, DropReason::NeighborUnresolved),
+                _ => self.parked.push(parked),
+            }
+        }
+        self.counters.work.parked.set(self.parked.len() as u64);
+    }
+
+    fn flush(&mut self) {
+        for index in 0..self.outbox.len() {
+            if !self.outbox[index].frames.is_empty() {
+                self.transmit(index);
+            }
+        }
+        while let Some(refused) = self.links.flush() {
+            self.refused(refused);
+        }
+        self.counters.work.handed_over.set(self.links.sent());
+        if !self.finished.is_empty() {
+            self.queues[0].recycle(&mut self.finished);
+        }
+    }
+}
+
+/// The low `count` bits.
+fn mask(count: usize) -> u32 {
+    match u32::try_from(count) {
+        Ok(count) if count < u32::BITS => (1 << count) - 1,
+        _ => u32::MAX,
+    }
+}
