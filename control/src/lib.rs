@@ -20,5 +20,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod claims;
+pub mod compile;
 pub mod object;
 pub mod settings;
+pub mod state;

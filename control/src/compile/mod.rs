@@ -1,0 +1,199 @@
+//! A Service and its slices to rows of the service table. Pure and deterministic: equal input, equal output.
+//!
+//! Everything about verdicts that does not depend on a packet is decided here: which endpoints each policy may use
+//! (SEL, TRM), topology hints (TOP), addresses and families (DUA), allowed sources (LSR). Who owns an address that two
+//! Services claim is not known here: see [`crate::claims`].
+//!
+//! Role `edge` differs in two points, because nothing is ever local to a gateway without pods. External policy Local
+//! means "keep the client's address": its list is every ready endpoint, unfiltered by hints as any Local list (TOP-8).
+//! Internal policy Local is taken for Cluster.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use dataplane::service::{Class, Frontend, FrontendAt, ServicePort};
+use ipnet::IpNet;
+
+use crate::object::service::Port;
+use crate::object::slice::Endpoint;
+use crate::object::{Service, Slice};
+use crate::settings::{Role, Settings};
+
+/// The rows of a Service: one for each port in each family it has a cluster IP of (OBJ-1, OBJ-4), IPv4 first.
+#[must_use]
+pub fn compile<'a>(
+    service: &Service,
+    slices: impl Iterator<Item = &'a Slice> + Clone,
+    settings: &Settings,
+) -> Vec<ServicePort> {
+    if service.skip().is_some() {
+        return Vec::new();
+    }
+    let mut rows = Vec::new();
+    for v4 in [true, false] {
+        if service.cluster_ip(v4).is_none() {
+            continue;
+        }
+        let ranges = allowed_sources(service, v4, settings);
+        for port in &service.ports {
+            let endpoints = match service.headless_label {
+                true => Vec::new(),
+                false => endpoints(slices.clone(), port, v4),
+            };
+            let frontends = frontends(service, port, v4, &ranges);
+            rows.push(row(service, port, frontends, &endpoints, settings));
+        }
+    }
+    rows
+}
+
+fn row(
+    service: &Service,
+    port: &Port,
+    frontends: Vec<Frontend>,
+    endpoints: &[(SocketAddr, &Endpoint)],
+    settings: &Settings,
+) -> ServicePort {
+    let edge = settings.role == Role::Edge;
+    let external = frontends.iter().any(|frontend| frontend.class == Class::External); // OBJ-6
+    let internal_local = service.internal_local && !edge;
+    let external_local = service.external_local && external; // SEL-3
+    let usable = |(_, e): &(SocketAddr, &Endpoint)| e.ready || (e.serving && e.terminating);
+
+    let mut cluster = Vec::new();
+    if !internal_local || external {
+        // SEL-2, SEL-4
+        let ready: Vec<_> = endpoints.iter().filter(|(_, e)| e.ready).copied().collect();
+        cluster = by_topology(&ready, settings);
+        if cluster.is_empty() {
+            cluster = draining(endpoints);
+        }
+    }
+    let mut local = Vec::new();
+    let uses_local = internal_local || external_local;
+    if uses_local {
+        // SEL-3, SEL-5
+        let here = |e: &Endpoint| edge || (e.node.is_some() && e.node == settings.node_name);
+        let endpoints: Vec<_> = endpoints.iter().filter(|(_, e)| here(e)).copied().collect();
+        local = endpoints.iter().filter(|(_, e)| e.ready).map(|(at, _)| *at).collect();
+        if local.is_empty() {
+            local = draining(&endpoints);
+        }
+    }
+    // CTK-3: a UDP flow to an endpoint that serves is not cut because a policy no longer chooses it.
+    let listed =
+        |at: &SocketAddr| cluster.binary_search(at).is_ok() || local.binary_search(at).is_ok();
+    let serving =
+        endpoints.iter().filter(|(at, e)| e.serving && !listed(at)).map(|(at, _)| *at).collect();
+    ServicePort {
+        name: row_name(service, port),
+        protocol: port.protocol,
+        has_endpoints: !cluster.is_empty() || (uses_local && endpoints.iter().any(usable)), // SEL-7
+        cluster,
+        local,
+        serving,
+        internal_local,
+        external_local,
+        frontends,
+    }
+}
+
+/// `namespace/name:port`, the port by its name if it has one.
+fn row_name(service: &Service, port: &Port) -> Arc<str> {
+    match port.name.as_str() {
+        "" => format!("{}:{}", service.name, port.number).into(),
+        name => format!("{}:{name}", service.name).into(),
+    }
+}
+
+/// Endpoints of a Service port, sorted by address and port (EPS-10), each once (EPS-7).
+fn endpoints<'a>(
+    slices: impl Iterator<Item = &'a Slice>,
+    port: &Port,
+    v4: bool,
+) -> Vec<(SocketAddr, &'a Endpoint)> {
+    let mut found: BTreeMap<SocketAddr, &Endpoint> = BTreeMap::new();
+    for slice in slices.filter(|slice| slice.v4 == v4) {
+        let numbers =
+            slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol);
+        for number in numbers.map(|port| port.number) {
+            for endpoint in &slice.endpoints {
+                let at = SocketAddr::new(endpoint.address, number);
+                let best = found.entry(at).or_insert(endpoint);
+                // A pod that took over the address of one that is going counts. Between equals upstream leaves the
+                // choice open; ours must not depend on slice names, so that a slice's split changes nothing.
+                let rank = |e: &&'a Endpoint| (!e.terminating, e.ready, e.serving, *e);
+                if rank(&endpoint) > rank(best) {
+                    *best = endpoint;
+                }
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Endpoints that are going but still answer: the last resort (TRM-1, TRM-2). Never those that are merely not ready
+/// (SEL-8).
+fn draining(endpoints: &[(SocketAddr, &Endpoint)]) -> Vec<SocketAddr> {
+    let draining = endpoints.iter().filter(|(_, e)| e.serving && e.terminating);
+    draining.map(|(at, _)| *at).collect()
+}
+
+/// TOP-1 to TOP-6: the ready endpoints hinted for this node, else for this zone, else all.
+fn by_topology(ready: &[(SocketAddr, &Endpoint)], settings: &Settings) -> Vec<SocketAddr> {
+    let hinted = |hints: fn(&Endpoint) -> &[Arc<str>], here: Option<&str>| {
+        let all_hinted = ready.iter().all(|(_, e)| !hints(e).is_empty());
+        let here = here.filter(|_| all_hinted)?;
+        let chosen = ready.iter().filter(|(_, e)| hints(e).iter().any(|hint| **hint == *here));
+        let chosen: Vec<SocketAddr> = chosen.map(|(at, _)| *at).collect();
+        (!chosen.is_empty()).then_some(chosen)
+    };
+    hinted(|e| &e.node_hints, settings.node_name.as_deref())
+        .or_else(|| hinted(|e| &e.zone_hints, settings.zone()))
+        .unwrap_or_else(|| ready.iter().map(|(at, _)| *at).collect())
+}
+
+/// Where clients reach a port. An address listed twice appears once: the cluster IP wins, then the balancer's address,
+/// whose source filter upstream applies to the address whoever else lists it.
+fn frontends(service: &Service, port: &Port, v4: bool, ranges: &Arc<[IpNet]>) -> Vec<Frontend> {
+    let none: Arc<[IpNet]> = Arc::new([]);
+    let at = |ip| FrontendAt::Address(SocketAddr::new(ip, port.number));
+    let mut frontends: Vec<Frontend> = Vec::new();
+    let mut add = |at: FrontendAt, class: Class, allowed_sources: &Arc<[IpNet]>| {
+        if frontends.iter().all(|other| other.at != at) {
+            frontends.push(Frontend { at, class, allowed_sources: allowed_sources.clone() });
+        }
+    };
+    if let Some(ip) = service.cluster_ip(v4) {
+        add(at(ip), Class::Cluster, &none);
+    }
+    // DUA-2: addresses of the other family belong to the other row.
+    for ip in service.vips.iter().filter(|ip| ip.is_ipv4() == v4) {
+        add(at(*ip), Class::External, ranges);
+    }
+    for ip in service.external_ips.iter().filter(|ip| ip.is_ipv4() == v4) {
+        add(at(*ip), Class::External, &none);
+    }
+    if let Some(port) = port.node_port {
+        add(FrontendAt::NodePort { v4, port }, Class::External, &none);
+    }
+    frontends
+}
+
+/// LSR-4: ranges of this family; LSR-5: if they hold this node's primary address, the Service's own addresses too.
+fn allowed_sources(service: &Service, v4: bool, settings: &Settings) -> Arc<[IpNet]> {
+    let mut ranges: Vec<IpNet> =
+        service.source_ranges.iter().filter(|net| net.addr().is_ipv4() == v4).copied().collect();
+    let primary = settings.primary(v4);
+    if primary.is_some_and(|primary| ranges.iter().any(|net| net.contains(&primary))) {
+        let own = service.vips.iter().filter(|ip| ip.is_ipv4() == v4);
+        ranges.extend(own.map(|ip| IpNet::from(*ip)));
+    }
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges.into()
+}
+
+#[cfg(test)]
+mod tests;
