@@ -1,1 +1,9 @@
+//! The vipgate process: DPDK, threads, and the wiring of engine and control plane.
+//!
+//! A library so that tests and `perf` can use the DPDK types; the binary is `main.rs`.
+
 pub mod dpdk;
+pub mod hardware;
+pub mod launch;
+pub mod plane;
+pub mod run;

@@ -1,0 +1,114 @@
+//! Worker threads: one per configured core, pinned, known to EAL, polling until told to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use control::config::Idle;
+use core_affinity::CoreId;
+use dataplane::clock::Moment;
+use dataplane::counters::WorkerCounters;
+use dataplane::worker::Worker;
+use tracing::{error, warn};
+
+use crate::dpdk::{Eal, QueuePair, cycles};
+
+/// Empty polls after which a worker pauses between polls, and after which it sleeps.
+const PAUSE_AFTER: u32 = 16;
+const SLEEP_AFTER: u32 = 2_000;
+/// How long it sleeps then: what a packet may wait at most, beside the timer's own slack.
+const NAP: Duration = Duration::from_micros(50);
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Workers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What a thread needs beside its worker.
+#[derive(Debug)]
+pub struct Post {
+    /// The core it runs on.
+    pub core: usize,
+    /// What it does without traffic.
+    pub idle: Idle,
+    /// Its counters, for the cycles.
+    pub counters: Arc<WorkerCounters>,
+}
+
+impl Workers {
+    /// Starts a thread for every worker.
+    #[must_use]
+    pub fn start(eal: &Eal, workers: Vec<(Worker<QueuePair>, Post)>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let start = |(number, (worker, post)): (usize, (Worker<QueuePair>, Post))| {
+            let (eal, stop) = (eal.clone(), stop.clone());
+            let name = format!("worker-{number}");
+            thread::Builder::new()
+                .name(name)
+                .spawn(move || run(worker, &post, &eal, &stop))
+                .inspect_err(|error| error!(%error, number, "worker thread does not start"))
+                .ok()
+        };
+        let threads = workers.into_iter().enumerate().filter_map(start).collect();
+        Self { stop, threads }
+    }
+
+    /// Stops all workers and waits for them; their queue pairs are dropped then.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                error!("a worker thread has panicked");
+            }
+        }
+    }
+
+    /// Whether every thread still runs.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        self.threads.iter().all(|thread| !thread.is_finished())
+    }
+}
+
+fn run(mut worker: Worker<QueuePair>, post: &Post, eal: &Eal, stop: &AtomicBool) {
+    if !core_affinity::set_for_current(CoreId { id: post.core }) {
+        warn!(core = post.core, "cannot pin the worker to its core");
+    }
+    let _registered = match eal.register_thread() {
+        Ok(registered) => registered,
+        Err(error) => return error!(%error, "worker cannot register with EAL"),
+    };
+    let cycles_per_milli = (eal.tsc_hz() / 1000).max(1);
+    let work = &post.counters.work;
+    let mut empty = 0;
+    let mut before = cycles();
+    while !stop.load(Ordering::Relaxed) {
+        let frames = worker.poll(Moment(before / cycles_per_milli));
+        let after = cycles();
+        let spent = after.wrapping_sub(before);
+        before = after;
+        work.polls.add(1);
+        work.cycles.add(spent);
+        if frames > 0 {
+            work.busy_polls.add(1);
+            work.busy_cycles.add(spent);
+            empty = 0;
+            continue;
+        }
+        empty += 1;
+        rest(post.idle, empty);
+    }
+}
+
+/// Nothing came: how a worker waits for the next packet.
+fn rest(idle: Idle, empty: u32) {
+    match idle {
+        Idle::Busy => {}
+        _ if empty < PAUSE_AFTER => {}
+        Idle::Sleep if empty >= SLEEP_AFTER => thread::sleep(NAP),
+        Idle::Pause | Idle::Sleep => std::hint::spin_loop(),
+    }
+}

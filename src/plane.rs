@@ -1,0 +1,200 @@
+//! The control plane's tasks, wired together: source, control loop, kernel twins, netlink mirror, resolver.
+//!
+//! All run on the one control thread. [`Prepared::new`] makes what can fail and reads the kernel's tables once, so that
+//! workers start with routes; [`Plane::start`] sets everything going.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use control::assembly::Assembly;
+use control::config::{Config, Device, Source};
+use control::control::{Control, Handle, Update};
+use control::kernel::mirror::Mirror;
+use control::kernel::twin::{Queues, Twin, TwinConfig};
+use control::kernel::{self, KernelError, resolve, routes, underlay};
+use control::publish::TablesPublisher;
+use control::source::manifests::{self, Manifests};
+use dataplane::fib::{Fib, FibSpec, Mac, PortId};
+use dataplane::hash::HashKey;
+use dataplane::service::ServiceTable;
+use dataplane::snapshot::Publisher;
+use dataplane::tables::{MasqueradePorts, Node, Tables};
+use dataplane::worker::KernelPath;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::dpdk::{Mbuf, Mempool};
+
+/// What is made before the workers.
+#[derive(Debug)]
+pub struct Prepared {
+    netlink: kernel::Handle,
+    twins: Vec<Twin>,
+    mirror: Mirror,
+    facts: NodeFacts,
+}
+
+/// The running tasks. Dropping it ends them.
+#[derive(Debug)]
+pub struct Plane {
+    /// Reads the control loop's state.
+    pub control: Handle,
+    tasks: JoinSet<String>,
+}
+
+impl Prepared {
+    /// Makes the kernel twins with their addresses and routes, and reads the kernel's tables.
+    pub async fn new(config: &Config, macs: &[Mac]) -> Result<Self, KernelError> {
+        let netlink = kernel::connect()?;
+        let mut twins = Vec::new();
+        for (port, mac) in config.ports.iter().zip(macs) {
+            if let Device::Vdev(arguments) = &port.device
+                && let Some(device) = underlay::device_of(arguments)
+            {
+                underlay::silence(device);
+            }
+            let twin = TwinConfig {
+                name: port.twin.clone(),
+                mac: *mac,
+                mtu: port.mtu,
+                addresses: port.addresses.clone(),
+            };
+            let twin = Twin::create(&netlink, twin).await?;
+            routes::install(&netlink, &twin, &port.routes).await?;
+            twins.push(twin);
+        }
+        let mirror = Mirror::open(twins.iter().map(Twin::mirrored).collect()).await?;
+        Ok(Self { netlink, twins, mirror, facts: NodeFacts::new(config) })
+    }
+
+    /// The tables workers begin with: routes, but no Services yet.
+    #[must_use]
+    pub fn tables(&self, config: &Config) -> Tables {
+        let spec = self.mirror.spec();
+        Tables {
+            services: ServiceTable::new(HashKey::new(config.fleet_seed)),
+            node: Arc::new(self.facts.node(config, &spec)),
+            fib: Arc::new(Fib::new(&spec)),
+        }
+    }
+}
+
+impl Plane {
+    /// Starts all tasks on the current runtime.
+    #[must_use]
+    pub fn start(
+        config: &Config,
+        prepared: Prepared,
+        publisher: Publisher<Tables>,
+        first: Tables,
+        rings: &KernelPath<Mbuf>,
+        pool: &Arc<Mempool>,
+    ) -> Self {
+        let Prepared { netlink, twins, mirror, facts } = prepared;
+        let mut tasks = JoinSet::new();
+
+        let assembly = Assembly::new(config.services.clone(), HashKey::new(config.fleet_seed));
+        let (control, handle) = Control::new(assembly, TablesPublisher::new(publisher, first));
+        tasks.spawn_local(ends("control loop", control.run()));
+
+        let (sender, specs) = watch::channel(Arc::new(mirror.spec()));
+        tasks.spawn_local(ends("kernel mirror", mirror.run(sender)));
+        let indices = twins.iter().map(Twin::index).collect();
+        let wanted = rings.wanted.clone();
+        let resolver = resolve::run(netlink, indices, wanted, specs.clone(), Arc::default());
+        tasks.spawn_local(ends("resolver", resolver));
+        tasks.spawn_local(ends("table feed", feed(config.clone(), facts, specs, handle.clone())));
+
+        for (port, twin) in twins.into_iter().enumerate() {
+            let queues =
+                Queues { punts: rings.punts[port].clone(), injects: rings.injects[port].clone() };
+            let pool = pool.clone();
+            let alloc = move |bytes: &[u8]| pool.frame(bytes);
+            let twin = async move {
+                format!("kernel twin: {}", twin.run(queues, alloc, Arc::default()).await)
+            };
+            tasks.spawn_local(twin);
+        }
+
+        spawn_source(&mut tasks, config, handle.clone());
+        Self { control: handle, tasks }
+    }
+
+    /// Waits for the first task to end, which none should, and says which and why.
+    pub async fn run(mut self) -> String {
+        match self.tasks.join_next().await {
+            Some(Ok(reason)) => reason,
+            Some(Err(error)) => format!("a control task has panicked: {error}"),
+            None => "no control task is left".to_owned(),
+        }
+    }
+}
+
+/// What the configuration says about this node, beside `services`.
+#[derive(Clone, Debug)]
+struct NodeFacts {
+    pool: Vec<IpAddr>,
+    ports: MasqueradePorts,
+    announced: Vec<(PortId, ipnet::IpNet)>,
+}
+
+impl NodeFacts {
+    fn new(config: &Config) -> Self {
+        let announced = (0..).zip(&config.ports);
+        let announced =
+            announced.flat_map(|(id, port)| port.announce.iter().map(move |net| (id, *net)));
+        Self {
+            pool: config.masquerade.addresses.clone(),
+            ports: MasqueradePorts(config.masquerade.ports.clone()),
+            announced: announced.collect(),
+        }
+    }
+
+    /// The node as it is with the addresses the kernel has now.
+    fn node(&self, config: &Config, spec: &FibSpec) -> Node {
+        Node {
+            masquerade_pool: self.pool.clone(),
+            masquerade_ports: self.ports.clone(),
+            announced: self.announced.clone(),
+            ..config.services.node(&spec.locals)
+        }
+    }
+}
+
+/// Kernel state to tables, as it changes.
+async fn feed(
+    config: Config,
+    facts: NodeFacts,
+    mut specs: watch::Receiver<Arc<FibSpec>>,
+    handle: Handle,
+) {
+    while specs.changed().await.is_ok() {
+        let spec = specs.borrow_and_update().clone();
+        let node = facts.node(&config, &spec);
+        let sent = handle.send(Update::Node(node)).await;
+        if sent.is_err() || handle.send(Update::Fib((*spec).clone())).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn spawn_source(tasks: &mut JoinSet<String>, config: &Config, handle: Handle) {
+    match config.source.clone() {
+        Some(Source::Manifests { path }) => {
+            let source = Manifests::new(path, &config.services);
+            tasks.spawn_local(ends("manifests", async move {
+                // It ends only with the control loop, which says so itself.
+                let _ = manifests::run(source, handle).await;
+            }));
+        }
+        Some(Source::Kubernetes { kubeconfig, context }) => {
+            let _ = (kubeconfig, context, handle);
+        }
+        None => {}
+    }
+}
+
+async fn ends(name: &'static str, task: impl Future<Output = ()>) -> String {
+    task.await;
+    format!("{name} has ended")
+}

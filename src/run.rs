@@ -1,0 +1,178 @@
+//! `vipgate run`: the process from start to end. Reads top to bottom.
+//!
+//! Order matters twice. At the start, whatever can refuse (configuration, sockets, memory, ports, twins) comes before
+//! the workers, so that nothing has moved when it does. At the end, queue pairs go before ports, ports before EAL, and
+//! the buffers are counted last: a missing one is a defect, and says so.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use control::admin::{Admin, AdminError, Servers, WorkerFacts};
+use control::config::Config;
+use control::kernel::KernelError;
+use crossbeam::queue::ArrayQueue;
+use dataplane::conntrack::ConntrackConfig;
+use dataplane::conntrack::state::Timeouts;
+use dataplane::counters::WorkerCounters;
+use dataplane::engine::{Engine, EngineConfig};
+use dataplane::handoff;
+use dataplane::hash::HashKey;
+use dataplane::snapshot;
+use dataplane::worker::{KernelPath, Worker};
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+use tracing::{error, info, warn};
+
+use crate::dpdk::{Mbuf, QueuePair};
+use crate::hardware::{Hardware, HardwareError, port_count};
+use crate::launch::{Post, Workers};
+use crate::plane::{Plane, Prepared};
+
+/// Frames a ring between workers and the kernel path holds.
+const KERNEL_RING: usize = 1024;
+/// Next hops that may be asked for at a time.
+const WANTED_RING: usize = 256;
+/// Packets in fragments that a worker remembers at a time.
+const FRAGMENTED_PACKETS: usize = 4096;
+/// Refusals and ICMP errors a worker sends a second: Linux's own default (icmp_msgs_per_sec).
+const ANSWERS_PER_SECOND: u64 = 1000;
+
+/// Why the process does not run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Cores.
+    #[error("workers: {0}")]
+    Cores(String),
+    /// EAL, memory, ports.
+    #[error(transparent)]
+    Hardware(#[from] HardwareError),
+    /// Kernel twins, routes.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Admin socket or HTTP.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The source of Services.
+    #[error("source: {0}")]
+    Source(String),
+    /// Connection tables.
+    #[error("memory for the connection tables is too small: this is a defect of vipgate")]
+    Tables,
+    /// The runtime.
+    #[error("cannot start the control runtime: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// Packet buffers were lost.
+    #[error("{0} packet buffers are missing at the end: this is a defect of vipgate")]
+    Leak(u32),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    let available: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    let (main_core, cores) = config.workers.place(&available).map_err(RunError::Cores)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let servers = runtime.block_on(Servers::bind(&config.admin_socket, config.http))?;
+
+    let count = u16::try_from(cores.len()).unwrap_or(u16::MAX);
+    let conntrack = conntrack_config(config);
+    let (hardware, queues) = Hardware::start(config, &conntrack, count, main_core)?;
+    core_affinity::set_for_current(core_affinity::CoreId { id: main_core });
+
+    let kernel = kernel_path(config.ports.len());
+    let local = LocalSet::new();
+    let prepared = local.block_on(&runtime, Prepared::new(config, &hardware.macs()))?;
+    let first = prepared.tables(config);
+    let (publisher, readers) = snapshot::channel(first.clone(), cores.len());
+
+    // From here on packets move.
+    let secret = HashKey::new(RandomState::new().build_hasher().finish());
+    let mut facts = Vec::new();
+    let mut workers = Vec::new();
+    let links = handoff::mesh(count);
+    for (((id, queues), reader), links) in (0..count).zip(queues).zip(readers).zip(links) {
+        let counters = Arc::new(WorkerCounters::new(port_count(config)));
+        let core = cores[usize::from(id)];
+        let engine = EngineConfig {
+            worker: id,
+            workers: count,
+            ports: port_count(config),
+            secret,
+            conntrack: conntrack.clone(),
+            fragmented_packets: FRAGMENTED_PACKETS,
+            rejects_per_second: ANSWERS_PER_SECOND,
+            icmp_errors_per_second: ANSWERS_PER_SECOND,
+        };
+        let engine =
+            Engine::new(engine, hardware.table_memory(&conntrack)?).ok_or(RunError::Tables)?;
+        facts.push(WorkerFacts { core, counters: counters.clone() });
+        let worker: Worker<QueuePair> =
+            Worker::new(id, queues, engine, reader, links, kernel.clone(), counters.clone());
+        workers.push((worker, Post { core, idle: config.workers.idle, counters }));
+    }
+    let workers = Workers::start(&hardware.eal, workers);
+    info!(?cores, main_core, "vipgate forwards");
+
+    local.block_on(&runtime, async {
+        let plane = Plane::start(config, prepared, publisher, first, &kernel, &hardware.pool);
+        let admin = Arc::new(Admin::new(facts, hardware.devices(), plane.control.clone()));
+        tokio::select! {
+            () = servers.run(admin) => {}
+            reason = plane.run() => error!(reason, "control plane is down"),
+            () = ended() => info!("stopping"),
+        }
+    });
+
+    workers.stop();
+    drop(local);
+    drop(runtime);
+    drain(&kernel);
+    match hardware.stop() {
+        0 => Ok(()),
+        missing => Err(RunError::Leak(missing)),
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn ended() {
+    let listen =
+        |kind| signal(kind).inspect_err(|error| warn!(%error, "cannot listen for signals"));
+    let (Ok(mut term), Ok(mut int)) =
+        (listen(SignalKind::terminate()), listen(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn kernel_path(ports: usize) -> KernelPath<Mbuf> {
+    let rings = || (0..ports).map(|_| Arc::new(ArrayQueue::new(KERNEL_RING))).collect();
+    KernelPath { punts: rings(), injects: rings(), wanted: Arc::new(ArrayQueue::new(WANTED_RING)) }
+}
+
+/// Frames that were on their way when everything stopped.
+fn drain(kernel: &KernelPath<Mbuf>) {
+    for ring in kernel.punts.iter().chain(&kernel.injects) {
+        while ring.pop().is_some() {}
+    }
+}
+
+fn conntrack_config(config: &Config) -> ConntrackConfig {
+    let control::config::Conntrack { connections, connections_v6, timeouts } = &config.conntrack;
+    ConntrackConfig {
+        connections_v4: *connections as usize,
+        connections_v6: *connections_v6 as usize,
+        timeouts: Timeouts {
+            tcp_established: timeouts.tcp_established,
+            tcp_half_closed: std::time::Duration::from_secs(3600),
+            tcp_transitory: timeouts.tcp_transitory,
+            tcp_half_open: timeouts.tcp_half_open,
+            udp_unreplied: timeouts.udp,
+            udp_replied: timeouts.udp_stream,
+        },
+    }
+}
