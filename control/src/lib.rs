@@ -22,6 +22,7 @@
 
 pub mod claims;
 pub mod compile;
+pub mod config;
 pub mod object;
 pub mod settings;
 pub mod state;
