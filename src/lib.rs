@@ -2,6 +2,8 @@
 //!
 //! A library so that tests and `perf` can use the DPDK types; the binary is `main.rs`.
 
+pub mod args;
+pub mod demo;
 pub mod dpdk;
 pub mod hardware;
 pub mod launch;

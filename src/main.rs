@@ -1,1 +1,106 @@
-fn main(){}
+//! vipgate: a userspace gateway for Kubernetes Services.
+//!
+//! One binary, one function per command. Follow `run` to see a packet's way: [`vipgate::run`] starts ports and workers,
+//! `dataplane::worker` is the poll loop, `dataplane::engine` decides one packet.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use control::admin;
+use control::config::{Config, ConfigErrors, Log, LogFormat};
+use tracing::error;
+use vipgate::args::{Cli, Command, ConfigCommand, ConfigFile, DemoArgs, Output, StatusArgs};
+use vipgate::{demo, run};
+
+/// The command did not do what it was asked.
+const FAILED: u8 = 1;
+/// The gateway can't be reached.
+const UNREACHABLE: u8 = 3;
+
+fn main() -> ExitCode {
+    if let Some(code) = demo::child() {
+        return code;
+    }
+    match Cli::parse().command {
+        Command::Run(ConfigFile { config }) => run(&config),
+        Command::Status(arguments) => status(&arguments),
+        Command::Demo(DemoArgs { json, keep }) => demo::run(demo::Options { json, keep }),
+        Command::Config(ConfigCommand::Check(ConfigFile { config })) => check(&config),
+        Command::Version => {
+            println!("vipgate {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn run(path: &Path) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(errors) => return refuse(&errors),
+    };
+    start_log(config.log);
+    match run::run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    match load(path) {
+        Ok(_) => {
+            println!("{}: ok", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(errors) => refuse(&errors),
+    }
+}
+
+fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let config = Config::load(path)?;
+    config.require_runnable()?;
+    Ok(config)
+}
+
+fn refuse(errors: &ConfigErrors) -> ExitCode {
+    eprintln!("{errors}");
+    ExitCode::from(FAILED)
+}
+
+fn status(arguments: &StatusArgs) -> ExitCode {
+    let status = match admin::status(&arguments.socket) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(UNREACHABLE);
+        }
+    };
+    let text = match arguments.output {
+        Output::Table => Ok(admin::render(&status)),
+        Output::Json => serde_json::to_string_pretty(&status).map_err(|error| error.to_string()),
+        Output::Yaml => serde_saphyr::to_string(&status).map_err(|error| error.to_string()),
+    };
+    match text {
+        Ok(text) => println!("{}", text.trim_end()),
+        Err(error) => {
+            eprintln!("cannot print the status: {error}");
+            return ExitCode::from(FAILED);
+        }
+    }
+    if status.not_ready.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+fn start_log(log: Log) {
+    let logger = tracing_subscriber::fmt()
+        .with_max_level(log.level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match log.format {
+        LogFormat::Text => logger.init(),
+        LogFormat::Json => logger.json().init(),
+    }
+}
