@@ -147,10 +147,11 @@ impl Hardware {
         Ok(conntrack::Memory { v4: allocate(v4)?, v6: allocate(v6)? })
     }
 
-    /// Stops the ports; call it after every queue pair is dropped. Returns the number of buffers that are missing:
+    /// Stops and closes the ports; call it after every queue pair is dropped. Returns the number of buffers that are missing:
     /// zero, or something was lost.
     pub fn stop(self) -> u32 {
-        for Started { name, port, .. } in self.ports.lock().iter_mut() {
+        // A driver may keep the buffers of its rings until the port is closed, which dropping it does.
+        for Started { name, mut port, .. } in self.ports.lock().drain(..) {
             if let Err(error) = port.stop() {
                 warn!(port = %name, %error, "port does not stop");
             }

@@ -1,0 +1,51 @@
+# The one door to the tools, the same for people and CI. `scripts/test.sh` runs the checks below in order.
+
+# List the recipes.
+default:
+    @just --list
+
+# Formatting.
+fmt:
+    cargo fmt --all --check
+
+# Lints of all code and tests; warnings are errors.
+lint:
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# Licences, sources and duplicate crates. Advisories need the network: `just advisories`.
+deny:
+    cargo deny --locked check bans licenses sources
+
+# Known vulnerabilities in dependencies.
+advisories:
+    cargo deny --locked check advisories
+
+# The packet engine and the control plane: no DPDK, no root.
+unit:
+    cargo test --locked -p dataplane -p control
+
+# Exhaustive check of the table swap under every interleaving.
+loom:
+    RUSTFLAGS="--cfg loom" cargo test --locked -p dataplane --release --target-dir target/loom --test snapshot_model
+
+# The process: DPDK, real packets in namespaces, the two-process wire, the demo.
+process:
+    cargo build --locked --workspace
+    cargo test --locked -p vipgate -p perf
+
+# A real virtio-net PCI NIC: vipgate in a QEMU guest behind vfio-pci.
+qemu:
+    cargo build --locked --bin vipgate
+    tests/qemu/run.sh --require --binary target/debug/vipgate
+
+# Everything, with packages installed first.
+test:
+    scripts/test.sh
+
+# The demo, from a release build.
+demo *ARGS:
+    scripts/demo.sh {{ARGS}}
+
+# Coverage-guided fuzzing of one target for some seconds.
+fuzz target="frame" seconds="60":
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none {{target}} -- -max_total_time={{seconds}} -len_control=0

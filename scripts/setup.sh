@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Installs what vipgate needs on Debian 12 beside Rust, and says what it does. Safe to run again.
+#
+#   scripts/setup.sh run     to build vipgate and run its demo
+#   scripts/setup.sh test    to run all tests as well
+set -euo pipefail
+
+# DPDK with its drivers, and what binds it; the demo's namespaces.
+run_packages=(gcc libc6-dev pkg-config libclang-dev clang libdpdk-dev iproute2 ethtool)
+# Real clients and servers, a packet judge, a machine with a virtio NIC, DPDK's own tools to compare with.
+test_packages=(
+  curl netcat-openbsd iperf3 iputils-ping traceroute tcpdump socat procps python3 python3-scapy
+  qemu-system-x86 busybox-static xz-utils binutils dpdk
+)
+# Cargo tools: the recipe runner and the licence and source check. Built without optimisation: that is quicker.
+test_tools=(just cargo-deny)
+
+main() {
+  case "${1:-}" in
+    run) install_packages "${run_packages[@]}" ;;
+    test)
+      install_packages "${run_packages[@]}" "${test_packages[@]}"
+      install_tools "${test_tools[@]}"
+      ;;
+    *)
+      sed -n '2,5p' "$0" >&2
+      exit 2
+      ;;
+  esac
+  command -v cargo >/dev/null || die "cargo is missing: install Rust 1.89 or later first"
+}
+
+install_packages() {
+  local missing=()
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  if [ "${#missing[@]}" -eq 0 ]; then
+    return
+  fi
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || die "run as root once: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  echo "setup: installing Debian packages: ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+install_tools() {
+  for tool in "$@"; do
+    command -v "$tool" >/dev/null && continue
+    echo "setup: building $tool with cargo (once; some minutes)"
+    cargo install --locked --debug --quiet "$tool"
+  done
+}
+
+die() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+main "$@"
