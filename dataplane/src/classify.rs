@@ -3,7 +3,7 @@
 //! The order is GWY-1's. The ownership rule makes NAT work on any NIC: both directions of a connection are decided by
 //! the client's end, so whichever queue a packet arrives on, exactly one worker holds its connection.
 
-use crate::fib::PortId;
+use crate::fib::{PortId, Route};
 use crate::flow::{Address, Protocol, Tuple};
 use crate::hash::{HashKey, high32, reduce};
 use crate::service::Match;
@@ -21,9 +21,9 @@ pub enum Destination<'a> {
     },
     /// In a service range, but no Service's (REJ-10).
     Unallocated,
-    /// A masquerade address, at a port of this worker's block.
+    /// A masquerade address.
     Masquerade {
-        /// The owner of the block.
+        /// The owner of the block its port is in.
         owner: u16,
     },
     /// The node itself.
@@ -55,10 +55,7 @@ pub fn destination<'a>(
     {
         return Destination::Service(found);
     }
-    let masquerade = || node.is_masquerade_address(fib, dst, ports);
-    if let Some(owner) = node.masquerade_ports.owner(dport, workers)
-        && masquerade()
-    {
+    if let Some(owner) = node.masquerade_owner(fib, dst, dport, ports, workers) {
         return Destination::Masquerade { owner };
     }
     if let Some(other) = address_only(tables, dst) {
@@ -77,8 +74,12 @@ pub fn destination<'a>(
 #[must_use]
 pub fn address_only<'a>(tables: &'a Tables, dst: Address) -> Option<Destination<'a>> {
     // A node address stays the node's at ports no Service has, even when some Service claims it (NPT-10, LBR-8).
-    if tables.fib.route(dst) == crate::fib::Route::Local {
+    if tables.fib.route(dst) == Route::Local {
         return Some(Destination::Local);
+    }
+    // An address of the pool is nobody's at the ports it does not lend; routing it would only send it back.
+    if tables.node.masquerade_pool.contains(&dst.ip()) {
+        return Some(Destination::Masquerade { owner: 0 });
     }
     if let Some(vip) = tables.services.vip(dst) {
         return Some(Destination::VipPortUnknown { cluster: vip.cluster > 0 });
@@ -90,23 +91,43 @@ pub fn address_only<'a>(tables: &'a Tables, dst: Address) -> Option<Destination<
     None
 }
 
-/// The worker that decides about a flow. All workers must use the same key.
+/// The worker that decides about a flow, which was classified as `destination`. All workers must use the same key.
 #[must_use]
-pub fn owner(destination: &Destination<'_>, tuple: &Tuple, key: &HashKey, workers: u16) -> u16 {
-    let end = |address: Address, port: u16, protocol: Protocol| {
+pub fn owner(
+    tables: &Tables,
+    destination: &Destination<'_>,
+    tuple: &Tuple,
+    ports: PortId,
+    key: &HashKey,
+    workers: u16,
+) -> u16 {
+    let Tuple { src, dst, sport, dport, protocol } = *tuple;
+    let end = |address: Address, port: u16| {
         let worker = reduce(high32(key.end(address, port, protocol)), usize::from(workers));
         u16::try_from(worker).unwrap_or_default()
+    };
+    // A client of this node may use a port of a masquerade block: its replies then look masqueraded.
+    let client = || {
+        let block = tables.node.masquerade_owner(&tables.fib, src, sport, ports, workers);
+        block.unwrap_or_else(|| end(src, sport))
     };
     match destination {
         Destination::Masquerade { owner } => *owner,
         Destination::Service(_)
         | Destination::VipPortUnknown { .. }
         | Destination::Unallocated
-        | Destination::Direct => end(tuple.src, tuple.sport, tuple.protocol),
+        | Destination::Direct => client(),
         Destination::Local | Destination::Reply | Destination::Transit => {
-            end(tuple.dst, tuple.dport, tuple.protocol)
+            if was_frontend(tables, dst, dport, protocol) { client() } else { end(dst, dport) }
         }
     }
+}
+
+/// Whether connections may be left of a frontend that is gone.
+fn was_frontend(tables: &Tables, dst: Address, dport: u16, protocol: Protocol) -> bool {
+    let Tables { services, node, .. } = tables;
+    services.was_frontend(dst, dport, protocol)
+        || node.serves_node_ports(dst.ip()) && services.was_node_port(dst.is_v4(), dport, protocol)
 }
 
 /// The worker that keeps the fragments of a pair of addresses together.

@@ -236,7 +236,9 @@ impl Engine {
                 Edit::Packet { from: *tuple, to: hit.to }
             }
         };
-        self.forward(frame, arrival, packet, edit)
+        // A client's connection past the Service is known, but not touched.
+        let direct = hit.backend == BackendId::NONE && hit.to == *tuple;
+        self.forward(frame, arrival, packet, if direct { Edit::Nothing } else { edit })
     }
 
     #[inline]
@@ -261,7 +263,7 @@ impl Engine {
             matches!(packet.headers.kind, Kind::Tcp { flags, .. } if flags & (SYN | ACK) == SYN);
         let EngineConfig { ports, workers, worker, secret, .. } = self.config;
         let destination = classify::destination(packet.tables, tuple, opens, ports, workers);
-        let owner = classify::owner(&destination, tuple, &secret, workers);
+        let owner = classify::owner(packet.tables, &destination, tuple, ports, &secret, workers);
         if owner != worker {
             return Verdict::HandOver(owner);
         }
@@ -278,6 +280,8 @@ impl Engine {
             }
             Destination::VipPortUnknown { .. } => Verdict::Drop(DropReason::VipPortUnknown),
             Destination::Unallocated => Verdict::Drop(DropReason::ServiceAddressUnallocated),
+            // An endpoint in the node's own network may be asked past its Services without our knowledge.
+            Destination::Reply if arrival.origin == Origin::Kernel => to_kernel(arrival),
             Destination::Masquerade { .. } | Destination::Reply => {
                 Verdict::Drop(DropReason::NoConnection)
             }
@@ -316,6 +320,9 @@ impl Engine {
         let Some((backend, id)) = choice.pick(services.flow_hash(tuple)) else {
             return self.reject(frame, arrival, packet);
         };
+        if lacks_checksum(frame.bytes(), packet.headers) {
+            return Verdict::Drop(DropReason::ZeroUdpChecksum);
+        }
         let to = Tuple { dst: backend.ip().into(), dport: backend.port(), ..*tuple };
         // A backend that calls its own Service must not see itself as the client (MSQ-2).
         let hairpin = to.dst == tuple.src;
@@ -327,7 +334,8 @@ impl Engine {
         }
     }
 
-    /// A client that talks to a backend past the Service: nothing is translated, but its replies are known.
+    /// A client that talks to a backend past the Service: its replies must be known, and told from those of its
+    /// connections through the Service (CTK-12). Nothing is translated unless they clash.
     fn open_direct(
         &mut self,
         frame: &mut impl Frame,
@@ -340,11 +348,19 @@ impl Engine {
             Kind::Udp { .. } => Some(State::Unreplied),
             _ => None,
         };
-        if let Some(state) = state {
+        let Some(state) = state else {
+            return self.forward(frame, arrival, packet, Edit::Nothing);
+        };
+        match self.connect(arrival, packet, tuple, tuple, false, state, BackendId::NONE) {
+            Ok(hit) if hit.to != *tuple => {
+                self.forward(frame, arrival, packet, Edit::Packet { from: *tuple, to: hit.to })
+            }
             // Without room the packet still goes; its replies then count as strays.
-            let _ = self.conntrack.insert(tuple, tuple, state, BackendId::NONE, packet.now);
+            Ok(_) | Err(DropReason::ConntrackFull) => {
+                self.forward(frame, arrival, packet, Edit::Nothing)
+            }
+            Err(reason) => Verdict::Drop(reason),
         }
-        self.forward(frame, arrival, packet, Edit::Nothing)
     }
 
     /// Adds the connection under a source nobody else uses toward this backend (I2).
@@ -376,17 +392,20 @@ impl Engine {
             tuple.src
         };
         let start = low32(self.conntrack.hash(tuple));
-        for i in 0..PORT_TRIES {
+        // Of the ports of an unmasqueraded client only one in so many leads replies back to this worker.
+        let tries = if masquerade { PORT_TRIES } else { PORT_TRIES * self.config.workers };
+        for i in 0..tries {
             let sport = if masquerade {
                 let ports = &packet.tables.node.masquerade_ports;
                 let (first, size) = ports.block(self.config.worker, self.config.workers);
+                if i >= size {
+                    break;
+                }
                 first + offset(start, i, size)
             } else {
                 // Above the well-known ports; the reply must still be ours.
                 let sport = 1024 + offset(start, i, u16::MAX - 1024);
-                let reply = Tuple { sport, ..*to }.reversed();
-                let EngineConfig { secret, workers, worker, .. } = self.config;
-                if classify::owner(&Destination::Reply, &reply, &secret, workers) != worker {
+                if !self.comes_back(packet.tables, &Tuple { sport, ..*to }.reversed()) {
                     continue;
                 }
                 sport
@@ -399,6 +418,13 @@ impl Engine {
             }
         }
         Err(DropReason::MasqueradePortsExhausted)
+    }
+
+    /// Whether a reply will be this worker's to decide.
+    fn comes_back(&self, tables: &Tables, reply: &Tuple) -> bool {
+        let EngineConfig { ports, secret, workers, worker, .. } = self.config;
+        let destination = classify::destination(tables, reply, false, ports, workers);
+        classify::owner(tables, &destination, reply, ports, &secret, workers) == worker
     }
 
     /// An address of the pool, or the egress port's own (MSQ-4).
@@ -430,9 +456,10 @@ impl Engine {
         arrival: &mut Arrival,
     ) -> Result<Option<Tuple>, Verdict> {
         let headers = packet.headers;
-        let Some(protocol) = Protocol::ALL.into_iter().find(|p| p.number() == headers.number)
-        else {
-            return Ok(None);
+        let protocol = match headers.number {
+            wire::TCP => Protocol::Tcp,
+            wire::UDP => Protocol::Udp,
+            _ => return Ok(None),
         };
         if arrival.fragment_ports.is_none() {
             let EngineConfig { secret, workers, worker, .. } = self.config;
@@ -479,7 +506,7 @@ impl Engine {
             (_, Kind::EchoRequest) if vip => {
                 let mac = packet.tables.fib.port(arrival.port).mac;
                 answer::echo_reply(frame.bytes_mut(), headers, mac);
-                Verdict::Answer(arrival.port)
+                answered(true, arrival)
             }
             (_, Kind::IcmpError { .. }) => Verdict::Drop(DropReason::NoConnection),
             (Some(Destination::Unallocated), _) => {
@@ -534,9 +561,7 @@ impl Engine {
         match edit {
             Edit::Nothing => {}
             Edit::Packet { from, to } => {
-                let no_checksum =
-                    matches!(headers.kind, Kind::Udp { .. }) && word(bytes, headers.l4 + 6) == 0;
-                if !headers.v4 && no_checksum {
+                if lacks_checksum(bytes, headers) {
                     return Verdict::Drop(DropReason::ZeroUdpChecksum);
                 }
                 rewrite::translate(bytes, headers, &from, &to);
@@ -618,6 +643,11 @@ impl Engine {
     }
 }
 
+/// Whether a packet can't be translated for want of a checksum: IPv6 demands one (RFC 8200 section 8.1).
+fn lacks_checksum(frame: &[u8], headers: &Headers) -> bool {
+    !headers.v4 && matches!(headers.kind, Kind::Udp { .. }) && word(frame, headers.l4 + 6) == 0
+}
+
 /// The state a TCP connection begins in, by the flags of the first segment seen.
 fn opening(flags: u8) -> Option<State> {
     match flags & (SYN | ACK | RST) {
@@ -629,7 +659,7 @@ fn opening(flags: u8) -> Option<State> {
 }
 
 fn offset(start: u32, i: u16, size: u16) -> u16 {
-    let size = u32::from(size.max(1));
+    let size = u32::from(size);
     u16::try_from((start % size + u32::from(i)) % size).unwrap_or_default()
 }
 

@@ -69,12 +69,13 @@ impl MasqueradePorts {
     #[must_use]
     pub fn owner(&self, port: u16, workers: u16) -> Option<u16> {
         let offset = port.checked_sub(*self.0.start())?;
-        let owner = offset / self.block_size(workers).max(1);
+        let owner = offset.checked_div(self.block_size(workers))?;
         (owner < workers).then_some(owner)
     }
 
     fn block_size(&self, workers: u16) -> u16 {
-        (self.0.end() - self.0.start()) / workers.max(1)
+        let size = self.0.len() / usize::from(workers.max(1));
+        u16::try_from(size).unwrap_or(u16::MAX)
     }
 }
 
@@ -103,9 +104,22 @@ impl Node {
         self.announced.iter().any(|(on, net)| *on == port && net.contains(&vip))
     }
 
-    /// Whether an address is one that masquerading may use as a source.
+    /// The worker that masquerades under this address and port.
     #[must_use]
-    pub fn is_masquerade_address(&self, fib: &Fib, address: Address, ports: PortId) -> bool {
+    pub fn masquerade_owner(
+        &self,
+        fib: &Fib,
+        address: Address,
+        port: u16,
+        ports: PortId,
+        workers: u16,
+    ) -> Option<u16> {
+        let owner = self.masquerade_ports.owner(port, workers)?;
+        self.is_masquerade_address(fib, address, ports).then_some(owner)
+    }
+
+    /// Whether an address is one that masquerading may use as a source.
+    fn is_masquerade_address(&self, fib: &Fib, address: Address, ports: PortId) -> bool {
         let ip = address.ip();
         let of_family = |pool: &IpAddr| pool.is_ipv4() == ip.is_ipv4();
         if self.masquerade_pool.iter().any(of_family) {
@@ -126,9 +140,27 @@ mod tests {
             for worker in 0..workers {
                 let (first, size) = ports.block(worker, workers);
                 assert_eq!(ports.owner(first, workers), Some(worker));
-                assert_eq!(ports.owner(first + size - 1, workers), Some(worker));
+                assert_eq!(ports.owner(first + (size - 1), workers), Some(worker));
             }
             assert_eq!(ports.owner(1023, workers), None);
+        }
+    }
+
+    #[test]
+    fn blocks_never_overlap_however_few_ports_there_are() {
+        for (ports, workers) in [(100..=100, 1), (100..=100, 2), (100..=106, 3), (0..=65_535, 1)] {
+            let ports = MasqueradePorts(ports);
+            let mut owners = std::collections::HashMap::new();
+            for worker in 0..workers {
+                let (first, size) = ports.block(worker, workers);
+                for port in (0..size).map(|i| first + i) {
+                    assert_eq!(owners.insert(port, worker), None, "port {port} lent twice");
+                    assert_eq!(ports.owner(port, workers), Some(worker));
+                }
+            }
+            for port in 0..=u16::MAX {
+                assert_eq!(ports.owner(port, workers), owners.get(&port).copied());
+            }
         }
     }
 

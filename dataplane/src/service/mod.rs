@@ -6,6 +6,7 @@
 
 pub mod backends;
 pub mod maglev;
+mod retired;
 pub mod shard_map;
 pub mod writer;
 
@@ -83,7 +84,10 @@ pub enum Class {
 pub struct ServiceTable {
     key: HashKey,
     frontends: ShardMap<End, Entry>,
+    /// Frontends that are gone, see [`retired`].
+    former: ShardMap<End, ()>,
     vips: ShardMap<Address, Vip>,
+    /// How many rows have it; zero for one that is gone, see [`retired`].
     endpoints: ShardMap<End, u32>,
     backends: Backends,
 }
@@ -227,6 +231,7 @@ impl ServiceTable {
         Self {
             key,
             frontends: ShardMap::default(),
+            former: ShardMap::default(),
             vips: ShardMap::default(),
             endpoints: ShardMap::default(),
             backends: Backends::default(),
@@ -246,6 +251,19 @@ impl ServiceTable {
         self.find(unspecified(v4), port, protocol)
     }
 
+    /// Whether there was a frontend at exactly this address and port lately.
+    #[must_use]
+    pub fn was_frontend(&self, address: Address, port: u16, protocol: Protocol) -> bool {
+        let end = End { address, port, protocol };
+        self.former.get(self.hash(&end), &end).is_some()
+    }
+
+    /// Whether there was a node port of this number lately.
+    #[must_use]
+    pub fn was_node_port(&self, v4: bool, port: u16, protocol: Protocol) -> bool {
+        self.was_frontend(unspecified(v4), port, protocol)
+    }
+
     /// The claim on an address, if any Service has one.
     #[must_use]
     pub fn vip(&self, address: Address) -> Option<Vip> {
@@ -257,7 +275,7 @@ impl ServiceTable {
         self.vips.iter().map(|(address, vip)| (address.ip(), *vip))
     }
 
-    /// Whether some Service sends traffic to exactly this address and port.
+    /// Whether some Service sends traffic to exactly this address and port, or did so lately.
     #[must_use]
     pub fn is_endpoint(&self, address: Address, port: u16, protocol: Protocol) -> bool {
         let end = End { address, port, protocol };
@@ -268,6 +286,7 @@ impl ServiceTable {
     pub fn endpoints(&self) -> impl Iterator<Item = (SocketAddr, Protocol)> {
         self.endpoints
             .iter()
+            .filter(|&(_, rows)| *rows > 0)
             .map(|(end, _)| (SocketAddr::new(end.address.ip(), end.port), end.protocol))
     }
 

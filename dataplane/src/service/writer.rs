@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::backends::{BackendId, BackendIds};
 use super::maglev::Maglev;
+use super::retired::{Former, Retired};
 use super::{
     Choice, Class, End, Entry, FrontendAt, Row, ServicePort, ServiceTable, Vip, unspecified,
 };
@@ -22,6 +23,7 @@ pub struct ServiceWriter {
     services: HashMap<Arc<str>, Vec<Applied>>,
     ids: BackendIds,
     rows: u32,
+    retired: Retired,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,7 @@ impl ServiceWriter {
             services: HashMap::new(),
             ids: BackendIds::default(),
             rows: 0,
+            retired: Retired::default(),
         }
     }
 
@@ -63,18 +66,28 @@ impl ServiceWriter {
     /// caller has decided (OBJ-14). Returns whether anything changed.
     pub fn apply(&mut self, service: &str, ports: Vec<ServicePort>) -> bool {
         let mut old = self.services.remove(service).unwrap_or_default();
-        let before: Vec<*const Row> = old.iter().map(|applied| Arc::as_ptr(&applied.row)).collect();
+        // The rows themselves: a pointer alone could name a new row in the memory of an old one.
+        let before: Vec<Arc<Row>> = old.iter().map(|applied| applied.row.clone()).collect();
         // New rows are merged before old ones go, so that a row present in both never disappears (OBJ-13).
         let new: Vec<Applied> = ports.into_iter().map(|port| self.merge(port, &mut old)).collect();
         for gone in &old {
             self.retire(gone, &[]);
         }
-        let changed = !old.is_empty()
-            || !new.iter().map(|applied| Arc::as_ptr(&applied.row)).eq(before.iter().copied());
+        let same = |(applied, row): (&Applied, &Arc<Row>)| Arc::ptr_eq(&applied.row, row);
+        let changed = new.len() != before.len() || !new.iter().zip(&before).all(same);
         if !new.is_empty() {
             self.services.insert(service.into(), new);
         }
         changed
+    }
+
+    /// Forgets frontends and endpoints that were gone at the last call already. Until then they count for the rule
+    /// which worker owns a packet, so that connections outlive them: call this as rarely as connections may idle.
+    /// Returns whether anything changed.
+    pub fn forget_retired(&mut self) -> bool {
+        let forgotten = self.retired.forget();
+        forgotten.iter().for_each(|former| self.forget(former));
+        !forgotten.is_empty()
     }
 
     /// One row: reuses the old row of the same name and protocol, as far as it goes.
@@ -146,9 +159,10 @@ impl ServiceWriter {
                 allowed_sources: frontend.allowed_sources.clone(),
                 row: row.clone(),
             };
-            self.table
-                .frontends
-                .insert(end, entry, |end| key.end(end.address, end.port, end.protocol));
+            let hash = |end: &End| key.end(end.address, end.port, end.protocol);
+            self.table.frontends.insert(end, entry, hash);
+            self.table.former.remove(&end, hash);
+            self.retired.revive(Former::Frontend(end));
             if let FrontendAt::Address(_) = frontend.at {
                 self.count_vip(end.address, frontend.class, 1);
             }
@@ -165,6 +179,8 @@ impl ServiceWriter {
             // Another row may have taken the frontend over in the same batch: then it is not ours to remove.
             if found.is_some_and(|entry| Arc::ptr_eq(&entry.row, &applied.row)) {
                 self.table.frontends.remove(&end, hash);
+                self.table.former.insert(end, (), hash);
+                self.retire_one(Former::Frontend(end));
             }
             if let FrontendAt::Address(_) = frontend.at {
                 self.count_vip(end.address, frontend.class, -1);
@@ -204,9 +220,27 @@ impl ServiceWriter {
             protocol: port.protocol,
         };
         let count = self.table.endpoints.get(hash(&end), &end).copied().unwrap_or(0);
-        match count.saturating_add_signed(by) {
-            0 => drop(self.table.endpoints.remove(&end, hash)),
-            count => drop(self.table.endpoints.insert(end, count, hash)),
+        let count = count.saturating_add_signed(by);
+        self.table.endpoints.insert(end, count, hash);
+        if count == 0 {
+            self.retire_one(Former::Endpoint(end));
+        } else {
+            self.retired.revive(Former::Endpoint(end));
+        }
+    }
+
+    fn retire_one(&mut self, former: Former) {
+        if let Some(oldest) = self.retired.add(former) {
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, former: &Former) {
+        let key = self.table.key;
+        let hash = |end: &End| key.end(end.address, end.port, end.protocol);
+        match former {
+            Former::Frontend(end) => drop(self.table.former.remove(end, hash)),
+            Former::Endpoint(end) => drop(self.table.endpoints.remove(end, hash)),
         }
     }
 }

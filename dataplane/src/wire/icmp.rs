@@ -44,9 +44,12 @@ pub(super) fn parse_v6(
         // Only from the link itself (RFC 4861 section 7.1.1).
         SOLICITATION if hop_limit == 255 => {
             let target = message.get(8..24).ok_or(DropReason::Truncated)?;
-            Ok(Kind::NeighborSolicitation {
-                target: Address::v6(std::array::from_fn(|i| target[i])),
-            })
+            let target = Address::v6(std::array::from_fn(|i| target[i]));
+            // A mapped IPv4 address must not pass for the address itself.
+            if target.is_v4() {
+                return Err(DropReason::Malformed);
+            }
+            Ok(Kind::NeighborSolicitation { target })
         }
         SOLICITATION => Err(DropReason::Malformed),
         _ => Ok(quoted_v6(frame, l4 + HEADER, end).unwrap_or(Kind::Other)),
@@ -72,11 +75,16 @@ fn quoted_v6(frame: &[u8], at: usize, end: usize) -> Option<Kind> {
         return None;
     }
     let address = |at: usize| Address::v6(std::array::from_fn(|i| header[at + i]));
+    let (src, dst) = (address(8), address(24));
+    // Mapped IPv4 addresses would name an IPv4 connection.
+    if src.is_v4() || dst.is_v4() {
+        return None;
+    }
     let chain = ipv6::walk(&frame[..end], at + 40, header[6]).ok()?;
     if let Fragment::Later(_) = chain.fragment {
         return None;
     }
-    quoted(frame, address(8), address(24), chain.number, at, chain.l4, end)
+    quoted(frame, src, dst, chain.number, at, chain.l4, end)
 }
 
 fn quoted(

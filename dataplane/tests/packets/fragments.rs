@@ -1,0 +1,224 @@
+//! Fragments (T37-T43): no reassembly, later ones follow the first by its ports.
+
+use dataplane::flow::Protocol::{Tcp, Udp};
+use dataplane::verdict::DropReason::*;
+
+use super::*;
+use crate::support::gateway::{FAMILIES, Family, V4, V6, at};
+use crate::support::packet::*;
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for f in FAMILIES {
+        cases.extend([
+            in_order(f, false),
+            in_order(f, true),
+            duplicates_and_reordering(f),
+            without_the_first(f),
+            too_late(f),
+            same_identification(f),
+            tcp_in_fragments(f),
+            flood(f),
+            refused(f),
+        ]);
+        cases.extend(hostile(f));
+        cases.extend(other_protocols(f));
+    }
+    cases
+}
+
+fn service(f: Family, masquerade: bool) -> Vec<Service> {
+    [Tcp, Udp]
+        .map(|protocol| {
+            let service = Service::new("ns/web:80", protocol, &[(f.backends[0], 8080)])
+                .load_balancer(f.load_balancer, 80, &[]);
+            if masquerade { service } else { service.external_local() }
+        })
+        .to_vec()
+}
+
+fn payload() -> Vec<u8> {
+    (0..100).collect()
+}
+
+fn question(f: Family) -> Packet {
+    udp(at(f.client, 5000), at(f.load_balancer, 80)).payload(&payload())
+}
+
+fn question_inside(f: Family) -> Packet {
+    udp(at(f.client, 5000), at(f.backends[0], 8080)).payload(&payload()).ttl(63)
+}
+
+fn named(name: &str, f: Family) -> Case {
+    case(format!("{name}, v4 {}", f.v4)).service("ns/web", &service(f, false))
+}
+
+/// T37, and the reply in fragments, too.
+fn in_order(f: Family, masquerade: bool) -> Case {
+    let (client, vip, backend) =
+        (at(f.client, 5000), at(f.load_balancer, 80), at(f.backends[0], 8080));
+    let inside = if masquerade { at(f.node_in, MASQUERADE_PORT) } else { client };
+    let cut = |from, to, ttl| udp(from, to).payload(&payload()).ttl(ttl).fragments(77, 40);
+    let mut case = case(format!("in order, v4 {}, masquerade {masquerade}", f.v4))
+        .service("ns/web", &service(f, masquerade));
+    for (packet, sent) in cut(client, vip, 64).into_iter().zip(cut(inside, backend, 63)) {
+        case = case.outside(packet, sent_in(sent));
+    }
+    for (packet, sent) in cut(backend, inside, 64).into_iter().zip(cut(vip, client, 63)) {
+        case = case.pods(packet, sent_out(sent));
+    }
+    case
+}
+
+/// T38: the middle one first, the last one twice; the receiver puts them together.
+fn duplicates_and_reordering(f: Family) -> Case {
+    let (pieces, sent) = (question(f).fragments(5, 40), question_inside(f).fragments(5, 40));
+    [0, 2, 2, 1, 0].into_iter().fold(named("any order behind the first", f), |case, i| {
+        case.outside(pieces[i].clone(), sent_in(sent[i].clone()))
+    })
+}
+
+fn without_the_first(f: Family) -> Case {
+    let pieces = question(f).fragments(5, 40);
+    named("without the first", f)
+        .outside(pieces[1].clone(), dropped(FragmentUnknown))
+        .outside(pieces[2].clone(), dropped(FragmentUnknown))
+        .then(|gateway| assert_eq!(gateway.connections(), 0))
+}
+
+/// T39: two seconds later the identification may be another packet's.
+fn too_late(f: Family) -> Case {
+    let (pieces, sent) = (question(f).fragments(5, 40), question_inside(f).fragments(5, 40));
+    named("too late", f)
+        .outside(pieces[0].clone(), sent_in(sent[0].clone()))
+        .wait(1_999)
+        .outside(pieces[1].clone(), sent_in(sent[1].clone()))
+        .wait(1)
+        .outside(pieces[2].clone(), dropped(FragmentUnknown))
+}
+
+/// Two senders, two protocols, one identification.
+fn same_identification(f: Family) -> Case {
+    let other = if f.v4 { "203.0.113.8" } else { "2001:db8:f::8" };
+    let cut = |client: &str, port| {
+        let toward = |end| udp(at(client, port), end).payload(&payload());
+        let inside = toward(at(f.backends[0], 8080)).ttl(63);
+        (toward(at(f.load_balancer, 80)).fragments(5, 40), inside.fragments(5, 40))
+    };
+    let ((a, a_sent), (b, b_sent)) = (cut(f.client, 5000), cut(other, 6000));
+    let of_tcp = tcp(at(f.client, 7000), at(f.load_balancer, 80)).payload(&payload());
+    let tcp_sent = tcp(at(f.client, 7000), at(f.backends[0], 8080)).payload(&payload()).ttl(63);
+    let (c, c_sent) = (of_tcp.fragments(5, 40), tcp_sent.fragments(5, 40));
+    let mut case = named("one identification, three packets", f);
+    for i in 0..3 {
+        case = case
+            .outside(a[i].clone(), sent_in(a_sent[i].clone()))
+            .outside(b[i].clone(), sent_in(b_sent[i].clone()))
+            .outside(c[i].clone(), sent_in(c_sent[i].clone()));
+    }
+    case
+}
+
+fn tcp_in_fragments(f: Family) -> Case {
+    let cut = |end, flags, ttl| {
+        tcp(at(f.client, 5000), end).flags(flags).payload(&payload()).ttl(ttl).fragments(9, 24)
+    };
+    let (vip, backend) = (at(f.load_balancer, 80), at(f.backends[0], 8080));
+    let mut case = named("a TCP segment", f);
+    for flags in [SYN, ACK] {
+        for (packet, sent) in cut(vip, flags, 64).into_iter().zip(cut(backend, flags, 63)) {
+            case = case.outside(packet, sent_in(sent));
+        }
+    }
+    case
+}
+
+/// T41: what is remembered is bounded, the oldest goes.
+fn flood(f: Family) -> Case {
+    named("more first fragments than are remembered", f)
+        .setup(|setup| setup.fragmented_packets = 4)
+        .then(move |gateway| {
+            let (pieces, sent) =
+                (question(f).fragments(0, 40), question_inside(f).fragments(0, 40));
+            assert_eq!(gateway.from_outside(&pieces[0]), sent_in(sent[0].clone()));
+            for id in 1..=4 {
+                gateway.now = gateway.now.after(1);
+                let piece = &question(f).fragments(id, 40)[0];
+                assert!(matches!(gateway.from_outside(piece), Fate::Sent(..)));
+            }
+            assert_eq!(gateway.from_outside(&pieces[1]), dropped(FragmentUnknown));
+            let last = question(f).fragments(4, 40).remove(2);
+            assert!(matches!(gateway.from_outside(&last), Fate::Sent(..)));
+        })
+}
+
+/// The first fragment is refused; nobody answers the others.
+fn refused(f: Family) -> Case {
+    let empty = Service::new("ns/none:80", Udp, &[]).load_balancer(f.external_ip, 80, &[]);
+    let pieces =
+        udp(at(f.client, 5000), at(f.external_ip, 80)).payload(&payload()).fragments(3, 40);
+    let quoted = pieces[0].ip();
+    named("a datagram in fragments is refused once", f)
+        .service("ns/none", &[empty])
+        .outside(
+            pieces[0].clone(),
+            answered_out(port_unreachable(f.node_out, f.client, &quoted).ip_fragment(0, 0)),
+        )
+        .outside(pieces[1].clone(), dropped(FragmentUnknown))
+}
+
+/// T38, RFC 1858, RFC 3128, RFC 5722.
+fn hostile(f: Family) -> Vec<Case> {
+    let piece = |number: u8, bytes: &[u8], offset: u16, more: bool| {
+        let packet = raw(f.client, f.load_balancer, number, bytes);
+        if f.v4 {
+            packet.ip_fragment(5, offset / 8 | if more { 0x2000 } else { 0 })
+        } else {
+            packet.extension(FRAGMENT, &fragment_header(5, offset, more))
+        }
+    };
+    let bad = |name: &str, packet: Packet| named(name, f).outside(packet, dropped(FragmentBad));
+    let mut cases = vec![
+        bad("a first fragment that hides TCP's flags", piece(TCP, &[0; 8], 0, true)),
+        bad("a first fragment that hides ports", piece(UDP, &[], 0, true)),
+        bad("a later fragment without bytes", piece(UDP, &[], 80, false)),
+        bad("beyond the largest packet", piece(UDP, &[0; 64], 65_528, false)),
+    ];
+    if f.v4 {
+        cases.push(bad("over TCP's flags", piece(TCP, &[0; 16], 8, true)));
+    }
+    cases
+}
+
+/// T43: what has no ports is treated by its address, in fragments as in one piece.
+fn other_protocols(f: Family) -> Vec<Case> {
+    let transit = |name: &str, packet: Packet| {
+        let (pieces, sent) = (packet.fragments(6, 40), packet.clone().ttl(63).fragments(6, 40));
+        pieces
+            .into_iter()
+            .zip(sent)
+            .fold(named(name, f), |case, (piece, sent)| case.pods(piece, sent_out(sent)))
+    };
+    let at_vip = |name: &str, packet: Packet| {
+        packet
+            .fragments(6, 40)
+            .into_iter()
+            .fold(named(name, f), |case, piece| case.outside(piece, dropped(UnsupportedProtocol)))
+    };
+    let to_client = |packet: Packet| packet.payload(&payload());
+    vec![
+        transit("a ping in transit", ping(f.pod, f.client, &payload())),
+        transit("SCTP in transit", raw(f.pod, f.client, 132, &payload())),
+        transit("UDP in transit", to_client(udp(at(f.pod, 9), at(f.client, 9)))),
+        at_vip("a ping of a VIP", ping(f.client, f.load_balancer, &payload())),
+        at_vip("SCTP to a VIP", raw(f.client, f.load_balancer, 132, &payload())),
+        at_vip(
+            "an ICMP error to a VIP",
+            port_unreachable(f.client, f.load_balancer, &question(if f.v4 { V4 } else { V6 }).ip()),
+        ),
+        named("for the node", f).outside(
+            ping(f.client, f.node_out, &payload()).fragments(6, 40).remove(1),
+            punted_out(ping(f.client, f.node_out, &payload()).fragments(6, 40).remove(1)),
+        ),
+    ]
+}
