@@ -32,7 +32,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Replaces what a Service claims and returns the other Services that win or lose something by it.
+    /// Replaces what a Service claims. Returns the other Services that claim something whose owner changed by it.
     pub fn set(
         &mut self,
         service: &ObjectName,
@@ -40,20 +40,18 @@ impl Claims {
         claims: Vec<Claim>,
     ) -> BTreeSet<ObjectName> {
         let rank = Rank { age_unknown: created.is_none(), created, name: service.clone() };
-        let mut touched = BTreeSet::new();
-        if let Some((old_rank, old)) = self.services.remove(service) {
+        let former = self.services.remove(service);
+        let old: &[Claim] = former.as_ref().map_or(&[], |(_, claims)| claims);
+        let mut owners: HashMap<Claim, Option<ObjectName>> = HashMap::new();
+        for claim in old.iter().chain(&claims) {
+            owners.entry(*claim).or_insert_with(|| self.owner(claim).cloned());
+        }
+        if let Some((old_rank, old)) = &former {
             for claim in old {
-                let Some(claimants) = self.claimants.get_mut(&claim) else { continue };
-                claimants.retain(|rank| *rank != old_rank);
-                if claimants.is_empty() {
-                    self.claimants.remove(&claim);
-                } else {
-                    touched.extend(self.owner(&claim).cloned());
-                }
+                self.withdraw(claim, old_rank);
             }
         }
         for claim in &claims {
-            touched.extend(self.owner(claim).cloned());
             let claimants = self.claimants.entry(*claim).or_default();
             if let Err(place) = claimants.binary_search(&rank) {
                 claimants.insert(place, rank.clone());
@@ -62,14 +60,24 @@ impl Claims {
         if !claims.is_empty() {
             self.services.insert(service.clone(), (rank, claims));
         }
-        touched.remove(service);
-        touched
+        let changed = owners.iter().filter(|(claim, owner)| self.owner(claim) != owner.as_ref());
+        let rivals = changed.filter_map(|(claim, _)| self.claimants.get(claim)).flatten();
+        rivals.map(|rank| &rank.name).filter(|name| *name != service).cloned().collect()
     }
 
     /// The Service that has it.
     #[must_use]
     pub fn owner(&self, claim: &Claim) -> Option<&ObjectName> {
         self.claimants.get(claim)?.first().map(|rank| &rank.name)
+    }
+
+    fn withdraw(&mut self, claim: &Claim, rank: &Rank) {
+        if let Some(claimants) = self.claimants.get_mut(claim) {
+            claimants.retain(|other| other != rank);
+            if claimants.is_empty() {
+                self.claimants.remove(claim);
+            }
+        }
     }
 }
 
@@ -94,9 +102,9 @@ mod tests {
         assert_eq!(claims.set(&b, time(5), vec![vip]), [c.clone()].into());
         assert_eq!(claims.owner(&vip), Some(&b));
         // Without a creation time it is the youngest, whatever its name.
-        assert_eq!(claims.set(&a, None, vec![vip]), [b.clone()].into());
+        assert!(claims.set(&a, None, vec![vip]).is_empty(), "a loser touches nobody");
         assert_eq!(claims.owner(&vip), Some(&b));
-        assert_eq!(claims.set(&a, time(4), vec![vip]), [b.clone()].into());
+        assert_eq!(claims.set(&a, time(4), vec![vip]), [b.clone(), c.clone()].into());
         assert_eq!(claims.owner(&vip), Some(&a));
     }
 

@@ -20,9 +20,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod assembly;
 pub mod claims;
 pub mod compile;
 pub mod config;
+pub mod control;
+pub mod kernel;
 pub mod object;
+pub mod publish;
 pub mod settings;
+pub mod source;
 pub mod state;

@@ -1,0 +1,277 @@
+//! The control loop: one task that owns objects and tables, and everybody else's handle to it.
+//!
+//! Whoever has news sends an [`Update`]; news that arrive together are published together. Whoever has a question
+//! sends it as a closure ([`Handle::inspect`]). So nothing here is shared and nothing is locked.
+
+use std::time::{Duration, SystemTime};
+
+use dataplane::fib::{Fib, FibSpec};
+use dataplane::tables::Node;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{self, Instant};
+use tracing::{info, warn};
+
+use crate::assembly::{Assembly, Sizes};
+use crate::object::Problem;
+use crate::publish::{Latency, TablesPublisher};
+use crate::settings::Settings;
+use crate::source::{Event, Link};
+
+/// News that arrive within this time of the first are published with it (EPS-8): a slice move must not show.
+const WINDOW: Duration = Duration::from_millis(5);
+/// How often acknowledgements are looked for while some are awaited.
+const ACKNOWLEDGE_POLL: Duration = Duration::from_millis(1);
+/// How often retired values are freed and the status is refreshed otherwise.
+const IDLE_POLL: Duration = Duration::from_secs(1);
+/// Updates in flight: senders wait beyond that.
+const QUEUE: usize = 1024;
+/// Problems a status lists; the rest is only counted.
+const MAX_PROBLEMS: usize = 100;
+
+/// News for the tables.
+pub enum Update {
+    /// From an object source.
+    Object(Event),
+    /// Routes and neighbours, as a whole.
+    Fib(FibSpec),
+    /// The node's facts, as a whole.
+    Node(Node),
+    /// Settings, or the labels in them, changed.
+    Settings(Settings),
+    /// A question.
+    Inspect(Question),
+}
+
+/// Runs on the control loop, with everything in view.
+pub type Question = Box<dyn FnOnce(&View<'_>) + Send>;
+
+/// What a question may look at.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// Objects and rows.
+    pub assembly: &'a Assembly,
+    /// Published tables and their figures.
+    pub publisher: &'a TablesPublisher,
+}
+
+/// A sender of updates and reader of the status. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    updates: mpsc::Sender<Update>,
+    status: watch::Receiver<Status>,
+    latency: Latency,
+}
+
+/// The loop has ended: the process is going down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the control loop has ended")]
+pub struct Ended;
+
+/// Figures about the loop.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Whether a complete list of all objects has been published.
+    pub synced: bool,
+    /// Services with rows.
+    pub services: usize,
+    /// Rows: ports times families.
+    pub rows: usize,
+    /// Endpoints over all rows.
+    pub endpoints: usize,
+    /// Number of the newest tables.
+    pub generation: u64,
+    /// The newest number that every worker has acknowledged.
+    pub acknowledged: u64,
+    /// Tables kept only because a worker still holds them.
+    pub retired: usize,
+    /// When an object event last arrived, in seconds since 1970.
+    #[serde(serialize_with = "optional_seconds")]
+    pub last_event: Option<SystemTime>,
+    /// When tables were last published, in seconds since 1970.
+    #[serde(serialize_with = "optional_seconds")]
+    pub last_publish: Option<SystemTime>,
+    /// State of the object source.
+    pub source: Link,
+    /// What is wrong with the objects, or worth knowing; the first of them.
+    pub problems: Vec<Problem>,
+    /// How many problems there are.
+    pub problem_count: usize,
+}
+
+/// The loop.
+#[derive(Debug)]
+pub struct Control {
+    assembly: Assembly,
+    publisher: TablesPublisher,
+    updates: mpsc::Receiver<Update>,
+    status: watch::Sender<Status>,
+    fib: Option<FibSpec>,
+    /// Problems may have changed since the status was last written.
+    stale_problems: bool,
+}
+
+impl Control {
+    /// A loop to run and a handle to it.
+    #[must_use]
+    pub fn new(assembly: Assembly, publisher: TablesPublisher) -> (Self, Handle) {
+        let (sender, updates) = mpsc::channel(QUEUE);
+        let (status, receiver) = watch::channel(Status::default());
+        let latency = publisher.latency().clone();
+        let handle = Handle { updates: sender, status: receiver, latency };
+        (Self { assembly, publisher, updates, status, fib: None, stale_problems: true }, handle)
+    }
+
+    /// Runs until every handle is dropped.
+    pub async fn run(mut self) {
+        loop {
+            let pause = if self.publisher.awaits() { ACKNOWLEDGE_POLL } else { IDLE_POLL };
+            match time::timeout(pause, self.updates.recv()).await {
+                Ok(Some(update)) => {
+                    self.gather(update).await;
+                    self.publish();
+                }
+                Ok(None) => return,
+                Err(_) => self.publisher.poll(),
+            }
+            self.report();
+        }
+    }
+
+    /// Takes in `first` and whatever arrives within the window after it.
+    async fn gather(&mut self, first: Update) {
+        let deadline = Instant::now() + WINDOW;
+        // A question alone needs no window.
+        let waits = !matches!(first, Update::Inspect(_));
+        self.take(first);
+        while waits && Instant::now() < deadline {
+            let Ok(Some(update)) = time::timeout_at(deadline, self.updates.recv()).await else {
+                break;
+            };
+            self.take(update);
+        }
+    }
+
+    fn take(&mut self, update: Update) {
+        match update {
+            Update::Object(event) => {
+                let now = SystemTime::now();
+                self.status.send_modify(|status| status.last_event = Some(now));
+                self.stale_problems = true;
+                let triggers = self.assembly.take(event);
+                self.publisher.caused_by(std::time::Instant::now(), triggers);
+            }
+            // Compiled once per window, however often the kernel's tables changed in it.
+            Update::Fib(fib) => self.fib = Some(fib),
+            Update::Node(node) => self.publisher.set_node(node),
+            Update::Settings(settings) => self.assembly.set_settings(settings),
+            Update::Inspect(question) => {
+                question(&View { assembly: &self.assembly, publisher: &self.publisher });
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        if let Some(services) = self.assembly.build() {
+            self.publisher.set_services(services);
+            self.stale_problems = true;
+        }
+        if let Some(fib) = self.fib.take() {
+            self.publisher.set_fib(Fib::new(&fib));
+        }
+        if self.publisher.publish() {
+            let now = SystemTime::now();
+            self.status.send_modify(|status| status.last_publish = Some(now));
+        }
+    }
+
+    fn report(&mut self) {
+        let Sizes { services, rows, endpoints } = self.assembly.sizes();
+        let (assembly, publisher) = (&self.assembly, &self.publisher);
+        let fresh_problems = std::mem::take(&mut self.stale_problems);
+        self.status.send_modify(|status| {
+            status.synced = assembly.complete();
+            (status.services, status.rows, status.endpoints) = (services, rows, endpoints);
+            status.generation = publisher.generation();
+            status.acknowledged = publisher.acknowledged();
+            status.retired = publisher.retired();
+            status.source = assembly.link();
+            if fresh_problems {
+                let problems = assembly.problems().take(MAX_PROBLEMS).cloned().collect();
+                let former = std::mem::replace(&mut status.problems, problems);
+                status.problems.iter().filter(|problem| !former.contains(problem)).for_each(log);
+                status.problem_count = assembly.problems().count();
+            }
+        });
+    }
+}
+
+fn log(problem: &Problem) {
+    if problem.reason.is_error() {
+        warn!(reason = problem.reason.label(), "{problem}");
+    } else {
+        info!(reason = problem.reason.label(), "{problem}");
+    }
+}
+
+impl Handle {
+    /// Sends news; waits while the loop is behind.
+    pub async fn send(&self, update: Update) -> Result<(), Ended> {
+        self.updates.send(update).await.map_err(|_| Ended)
+    }
+
+    /// Asks the loop something and waits for the answer.
+    pub async fn inspect<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Ended> {
+        let (answer, receiver) = oneshot::channel();
+        let question: Question = Box::new(move |view| {
+            // Nobody waits for the answer any more: nothing to do.
+            let _ = answer.send(question(view));
+        });
+        self.send(Update::Inspect(question)).await?;
+        receiver.await.map_err(|_| Ended)
+    }
+
+    /// The latest figures.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Waits until the figures satisfy a condition.
+    pub async fn wait_for(&self, condition: impl FnMut(&Status) -> bool) -> Result<Status, Ended> {
+        let mut status = self.status.clone();
+        status.wait_for(condition).await.map(|status| status.clone()).map_err(|_| Ended)
+    }
+
+    /// How long changes take.
+    #[must_use]
+    pub fn latency(&self) -> &Latency {
+        &self.latency
+    }
+}
+
+impl std::fmt::Debug for Update {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Object(_) => "Object",
+            Self::Fib(_) => "Fib",
+            Self::Node(_) => "Node",
+            Self::Settings(_) => "Settings",
+            Self::Inspect(_) => "Inspect",
+        })
+    }
+}
+
+fn optional_seconds<S: serde::Serializer>(
+    time: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => crate::source::seconds(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
