@@ -1,0 +1,101 @@
+//! Noticing that manifests changed.
+//!
+//! The kernel says so at once, mostly; files on network volumes and folders that are replaced as a whole are found by
+//! looking at names, sizes and times now and then.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time;
+use tracing::{info, warn};
+
+use super::Manifests;
+use crate::control::{Ended, Handle, Update};
+use crate::object::Kind;
+use crate::source::{Event, Link};
+
+/// Changes come in swarms (write, rename, attributes): wait for the end of one.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Time between two looks.
+const POLL: Duration = Duration::from_secs(3);
+
+/// Names, times and sizes: equal means that nothing needs to be read.
+type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
+
+/// Loads the manifests and sends what they say, now and whenever they change, until the control loop ends.
+pub async fn run(mut manifests: Manifests, handle: Handle) -> Result<(), Ended> {
+    let changed = Arc::new(Notify::new());
+    let _watcher = watch(&manifests.path, &changed);
+    let mut seen = None;
+    let mut stale: Option<SystemTime> = None;
+    let mut connected = false;
+    loop {
+        // Taken before reading: a change while reading differs from it and is read next time.
+        let fingerprint = fingerprint(&manifests.path);
+        if fingerprint != seen || seen.is_none() {
+            match manifests.load() {
+                Ok(events) => {
+                    seen = fingerprint;
+                    if !connected || stale.take().is_some() {
+                        connected = true;
+                        handle
+                            .send(Update::Object(Event::Link(Kind::Service, Link::Connected)))
+                            .await?;
+                    }
+                    for event in events {
+                        handle.send(Update::Object(event)).await?;
+                    }
+                }
+                Err(error) => {
+                    if stale.is_none() {
+                        warn!(%error, "manifests can't be read; the last ones are served");
+                    }
+                    let since = *stale.get_or_insert_with(SystemTime::now);
+                    let link = Link::Stale { since, error: error.to_string() };
+                    handle.send(Update::Object(Event::Link(Kind::Service, link))).await?;
+                }
+            }
+        }
+        if time::timeout(POLL, changed.notified()).await.is_ok() {
+            time::sleep(DEBOUNCE).await;
+            // Within the debounce time a file may change twice in one tick of its clock.
+            seen = None;
+        }
+    }
+}
+
+/// Watches a folder, or the folder of a file: editors and ConfigMap volumes replace files by renaming.
+fn watch(path: &Path, changed: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    let folder =
+        folder.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
+    let notifier = changed.clone();
+    let on_event = move |event: notify::Result<notify::Event>| {
+        // Reading a file is an event as well, but no change.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            notifier.notify_one();
+        }
+    };
+    let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    watcher
+        .inspect_err(
+            |error| info!(%error, "no notice of changes from the kernel: looking every {POLL:?}"),
+        )
+        .ok()
+}
+
+fn fingerprint(path: &Path) -> Option<Fingerprint> {
+    let files = super::files_of(path).ok()?;
+    let entry = |path: PathBuf| {
+        let metadata = std::fs::metadata(&path).ok();
+        let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+        (path, modified, metadata.map_or(0, |metadata| metadata.len()))
+    };
+    Some(files.into_iter().map(entry).collect())
+}
