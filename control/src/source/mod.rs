@@ -3,6 +3,7 @@
 //! A source parses what it reads and reports what it can't. It never takes back more than it knows to be gone: a list
 //! replaces the former one only when it is complete (I12), and an object that can't be read keeps its last version.
 
+pub mod kubernetes;
 pub mod manifests;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,287 @@
+//! One kind of objects: list, watch, resume.
+//!
+//! kube's ready-made watcher says when a connection breaks, but not when the next one stands: until some object
+//! changes, a recovered link looks like a dead one. Whether the tables are stale is what operators ask first, so the
+//! same steps are written out here, over the client's plain list and watch:
+//!
+//! - A list goes out as one event when its last page has arrived (I12); one that breaks leaves no trace.
+//! - A watch that ends or breaks is resumed from the last version seen; bookmarks keep that version young.
+//! - A version that is too old (410, as status or as event) leads to a new list. Until it is complete, what is known
+//!   stays.
+//! - Every failure is followed by a pause ([`Backoff`]). A watch that lived for a while ends the chain of failures.
+
+use std::time::{Duration, SystemTime};
+
+use futures::{Stream, StreamExt, pin_mut};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::core::{DeserializeGuard, Status};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::time::{self, Instant};
+use tracing::{info, warn};
+
+use super::backoff::Backoff;
+use crate::control::{Ended, Handle, Update};
+use crate::object::{Kind, ObjectKey, ObjectName, Problem, Reason};
+use crate::source::{Change, Event, Link};
+
+/// Objects per page of a list.
+const PAGE: u32 = 500;
+/// The server ends a watch after this time, seconds; a silent one is dead a little later.
+const WATCH_SECONDS: u32 = 60;
+const WATCH_GRACE: Duration = Duration::from_secs(5);
+/// A server that has accepted the connection may take this long to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A watch that lived this long was no failure.
+const LIVED: Duration = Duration::from_secs(5);
+/// A version from the future (the cluster's store was restored from a backup) is watched in silence for ever. So many
+/// watches in a row without a word end in a list, to be sure.
+const SILENT_WATCHES: u32 = 10;
+/// An outage is logged no more often.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// A kind that can be followed.
+pub(super) trait Followed:
+    Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static
+{
+    const KIND: Kind;
+    const FIELDS: Option<&'static str>;
+    const LABELS: Option<&'static str>;
+
+    /// Parses an object.
+    fn read(&self) -> Result<Change, Box<Problem>>;
+}
+
+/// What went wrong, and whether a new list is due.
+struct Failure {
+    text: String,
+    relist: bool,
+}
+
+/// Follows a kind until the control loop ends.
+pub(super) async fn follow<K: Followed>(client: Client, handle: Handle) -> Result<(), Ended> {
+    let mut follower = Follower::<K> {
+        api: Api::all(client),
+        handle,
+        backoff: Backoff::new(),
+        heard: None,
+        stale: true,
+        logged: None,
+    };
+    loop {
+        match follower.list().await? {
+            Ok(version) => follower.watch(version).await?,
+            Err(failure) => follower.fail(&failure.text).await?,
+        }
+    }
+}
+
+struct Follower<K> {
+    api: Api<DeserializeGuard<K>>,
+    handle: Handle,
+    backoff: Backoff,
+    /// When the server last said something.
+    heard: Option<SystemTime>,
+    stale: bool,
+    logged: Option<Instant>,
+}
+
+impl<K: Followed> Follower<K> {
+    /// Lists everything, sends it, and returns the version to watch from.
+    async fn list(&mut self) -> Result<Result<String, Failure>, Ended> {
+        let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
+        let mut params = ListParams {
+            field_selector: K::FIELDS.map(Into::into),
+            label_selector: K::LABELS.map(Into::into),
+            limit: Some(PAGE),
+            ..ListParams::default()
+        };
+        let version = loop {
+            let page = match answer(self.api.list(&params)).await {
+                Ok(page) => page,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            for object in page.items.iter().filter_map(read) {
+                match object {
+                    Ok(change) => objects.push(change),
+                    Err((name, problem)) => unreadable.push((name, *problem)),
+                }
+            }
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                break page.metadata.resource_version.unwrap_or_default();
+            }
+        };
+        self.heard = Some(SystemTime::now());
+        let kind = K::KIND;
+        self.send(Event::Reset { kind, objects, unreadable }).await?;
+        Ok(Ok(version))
+    }
+
+    /// Watches from a version on, again and again, until a new list is due.
+    async fn watch(&mut self, mut version: String) -> Result<(), Ended> {
+        let mut params = WatchParams::default().timeout(WATCH_SECONDS);
+        params.field_selector = K::FIELDS.map(Into::into);
+        params.label_selector = K::LABELS.map(Into::into);
+        let mut silent = 0;
+        while silent < SILENT_WATCHES {
+            let before = version.clone();
+            let started = Instant::now();
+            let outcome = match answer(self.api.watch(&params, &version)).await {
+                Ok(stream) => self.stream(stream, &mut version).await?,
+                Err(failure) => Err(failure),
+            };
+            if started.elapsed() >= LIVED {
+                self.backoff.reset();
+            }
+            silent = if outcome.is_ok() && version == before { silent + 1 } else { 0 };
+            match outcome {
+                // A server that ends watches as soon as they begin must not be hurried.
+                Ok(()) if started.elapsed() < LIVED => time::sleep(self.backoff.pause()).await,
+                Ok(()) => {}
+                Err(Failure { relist: true, text }) => {
+                    info!(kind = K::KIND.name(), reason = text, "listing anew");
+                    time::sleep(self.backoff.pause()).await;
+                    return Ok(());
+                }
+                Err(failure) => self.fail(&failure.text).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in one watch until it ends.
+    async fn stream(
+        &mut self,
+        stream: impl Stream<Item = kube::Result<WatchEvent<DeserializeGuard<K>>>>,
+        version: &mut String,
+    ) -> Result<Result<(), Failure>, Ended> {
+        self.recover().await?;
+        pin_mut!(stream);
+        let silence = Duration::from_secs(u64::from(WATCH_SECONDS)) + WATCH_GRACE;
+        loop {
+            let event = match time::timeout(silence, stream.next()).await {
+                Ok(Some(Ok(event))) => event,
+                Ok(Some(Err(error))) => return Ok(Err(Failure::of(&error))),
+                Ok(None) | Err(_) => return Ok(Ok(())),
+            };
+            self.heard = Some(SystemTime::now());
+            let seen = match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    self.apply(&object).await?;
+                    object.meta().resource_version.clone()
+                }
+                WatchEvent::Deleted(object) => {
+                    if let Some(name) = ObjectName::of(object.meta()) {
+                        self.send(Event::Delete(ObjectKey { kind: K::KIND, name })).await?;
+                    }
+                    object.meta().resource_version.clone()
+                }
+                WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version),
+                WatchEvent::Error(status) => return Ok(Err(Failure::status(&status))),
+            };
+            if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+                *version = seen;
+            }
+        }
+    }
+
+    async fn apply(&self, object: &DeserializeGuard<K>) -> Result<(), Ended> {
+        match read(object) {
+            Some(Ok(change)) => self.send(Event::Apply(change)).await,
+            Some(Err((name, problem))) => {
+                self.send(Event::Unreadable(ObjectKey { kind: K::KIND, name }, *problem)).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Says that changes arrive, if that is news.
+    async fn recover(&mut self) -> Result<(), Ended> {
+        self.heard = Some(SystemTime::now());
+        if std::mem::take(&mut self.stale) {
+            info!(kind = K::KIND.name(), "following the API server");
+            self.logged = None;
+            self.send(Event::Link(K::KIND, Link::Connected)).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that changes no longer arrive, and waits before the next attempt.
+    async fn fail(&mut self, error: &str) -> Result<(), Ended> {
+        self.stale = true;
+        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
+            self.logged = Some(Instant::now());
+            warn!(
+                kind = K::KIND.name(),
+                error, "the API server can't be followed; the last tables stay"
+            );
+        }
+        // Before the first word there is nothing that could be stale.
+        if let Some(since) = self.heard {
+            let link = Link::Stale { since, error: error.to_owned() };
+            self.send(Event::Link(K::KIND, link)).await?;
+        }
+        time::sleep(self.backoff.pause()).await;
+        Ok(())
+    }
+
+    async fn send(&self, event: Event) -> Result<(), Ended> {
+        self.handle.send(Update::Object(event)).await
+    }
+}
+
+/// An answer within a time.
+async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    match time::timeout(ANSWER_TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(|error| Failure::of(&error)),
+        Err(_) => {
+            Err(Failure { text: format!("no answer within {ANSWER_TIMEOUT:?}"), relist: false })
+        }
+    }
+}
+
+impl Failure {
+    fn of(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::status(status),
+            // What could not be read can't be resumed after: its version is unknown.
+            kube::Error::SerdeError(_) => Self { text: error.to_string(), relist: true },
+            _ => Self { text: with_causes(error), relist: false },
+        }
+    }
+
+    fn status(status: &Status) -> Self {
+        let text = format!("{} {}: {}", status.code, status.reason, status.message);
+        Self { text, relist: status.code == 410 }
+    }
+}
+
+/// The HTTP client's errors say little without their causes.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The object, or its name and why it can't be read at all; nothing for one without a name, which no API server has.
+fn read<K: Followed>(
+    object: &DeserializeGuard<K>,
+) -> Option<Result<Change, (ObjectName, Box<Problem>)>> {
+    let name = ObjectName::of(object.meta())?;
+    Some(match &object.0 {
+        Ok(object) => object.read().map_err(|problem| (name, problem)),
+        Err(invalid) => {
+            let object = Some(ObjectKey { kind: K::KIND, name: name.clone() });
+            let reason = Reason::Unreadable(invalid.error.clone());
+            Err((name, Box::new(Problem { place: None, object, field: String::new(), reason })))
+        }
+    })
+}
