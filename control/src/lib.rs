@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod assembly;
 pub mod claims;
 pub mod compile;

@@ -1,0 +1,76 @@
+//! What the process says about itself: `vipgate status` over a unix socket, metrics and health over HTTP.
+//!
+//! [`Admin`] joins three sources and owns none of them: the workers' counters, a [`Devices`] that knows ports and
+//! packet pools (the process fills it in), and the control loop's [`Handle`]. [`Servers`] answers from it, on the
+//! control thread.
+//!
+//! Invariants:
+//! - Asking costs the workers nothing: counters are read, never written, and nothing waits for a worker.
+//! - A client can't hurt: requests, clients and the time of each are bounded.
+//! - Health follows from what packets need. A lost API server makes neither `/livez` nor `/readyz` fail.
+
+mod client;
+mod facts;
+mod health;
+mod http;
+mod metrics;
+mod protocol;
+mod sample;
+mod servers;
+mod services;
+mod socket;
+mod status;
+mod table;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+pub use client::{ClientError, status};
+pub use facts::{Devices, PoolFacts, PortFacts, WorkerFacts};
+pub use health::{Check, Readiness};
+pub use servers::{AdminError, Servers};
+pub use status::{
+    Connections, DropCount, PoolStatus, PortStatus, ServiceStatus, SourceStatus, Status,
+    TableStatus, WorkerStatus,
+};
+pub use table::render;
+
+use health::FirstTables;
+use sample::Samples;
+
+use crate::control::Handle;
+
+/// Everything there is to say; shared by the servers.
+#[derive(Debug)]
+pub struct Admin {
+    started: Instant,
+    workers: Vec<WorkerFacts>,
+    devices: Arc<dyn Devices>,
+    control: Handle,
+    seen: Mutex<Seen>,
+}
+
+/// What must be remembered from one look to the next.
+#[derive(Debug, Default)]
+struct Seen {
+    samples: Samples,
+    tables: FirstTables,
+}
+
+impl Admin {
+    /// For these workers, in order of their ids.
+    #[must_use]
+    pub fn new(workers: Vec<WorkerFacts>, devices: Arc<dyn Devices>, control: Handle) -> Self {
+        Self { started: Instant::now(), workers, devices, control, seen: Mutex::default() }
+    }
+
+    /// Looks at what workers have done since the last look; [`Servers::run`] does so every second. Until the second
+    /// look no worker counts as polling.
+    pub fn sample(&self) {
+        self.seen().samples.take(&self.workers);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}

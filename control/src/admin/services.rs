@@ -1,0 +1,43 @@
+//! The list of Services in `vipgate status`: one entry for each port of each Service, families joined.
+
+use std::collections::BTreeMap;
+
+use dataplane::flow::Protocol;
+use dataplane::service::{FrontendAt, ServicePort};
+
+use super::ServiceStatus;
+use crate::control::View;
+
+/// What the control loop serves now, by name.
+pub(super) fn of(view: &View<'_>) -> Vec<ServiceStatus> {
+    let mut ports: BTreeMap<(&str, &str), ServiceStatus> = BTreeMap::new();
+    for row in view.assembly.writer().all_rows() {
+        let protocol = row.protocol.name();
+        let port = ports.entry((&row.name, protocol)).or_insert_with(|| ServiceStatus {
+            name: row.name.to_string(),
+            frontends: Vec::new(),
+            backends: 0,
+        });
+        port.backends += backends(row);
+        port.frontends.extend(row.frontends.iter().map(|frontend| text(row.protocol, frontend.at)));
+    }
+    let sort = |mut port: ServiceStatus| {
+        port.frontends.sort_unstable();
+        port.frontends.dedup();
+        port
+    };
+    ports.into_values().map(sort).collect()
+}
+
+/// Those of either policy, each once: both lists are sorted, and local endpoints are mostly in the other list too.
+fn backends(row: &ServicePort) -> usize {
+    let only_local = row.local.iter().filter(|local| row.cluster.binary_search(local).is_err());
+    row.cluster.len() + only_local.count()
+}
+
+fn text(protocol: Protocol, at: FrontendAt) -> String {
+    match at {
+        FrontendAt::Address(address) => format!("{} {address}", protocol.name()),
+        FrontendAt::NodePort { port, .. } => format!("{} nodePort {port}", protocol.name()),
+    }
+}

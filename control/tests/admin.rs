@@ -1,0 +1,658 @@
+//! What a process says about itself: over the admin socket, over HTTP, and on the screen.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use control::admin::{
+    self, Admin, Connections, Devices, DropCount, PoolFacts, PoolStatus, PortFacts, PortStatus,
+    Servers, ServiceStatus, SourceStatus, Status, TableStatus, WorkerFacts, WorkerStatus,
+};
+use control::assembly::Assembly;
+use control::control::{Control, Handle, Update};
+use control::object::Kind;
+use control::publish::TablesPublisher;
+use control::settings::Settings;
+use control::source::manifests::Manifests;
+use control::source::{Event, Link};
+use dataplane::counters::WorkerCounters;
+use dataplane::fib::{Fib, FibSpec};
+use dataplane::hash::HashKey;
+use dataplane::service::ServiceTable;
+use dataplane::snapshot::{self, Reader};
+use dataplane::tables::Tables;
+use dataplane::verdict::DropReason;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+/// Two ports whose links can be pulled.
+#[derive(Debug, Default)]
+struct Machine {
+    down: Mutex<Vec<&'static str>>,
+}
+
+impl Devices for Machine {
+    fn ports(&self) -> Vec<PortFacts> {
+        let down = self.down.lock().expect("not poisoned");
+        let port = |name: &str, mac| PortFacts {
+            name: name.to_owned(),
+            driver: "net_virtio".to_owned(),
+            mac: [2, 0, 0, 0, 0, mac],
+            mtu: 1500,
+            link_up: !down.contains(&name),
+            link_mbps: Some(25_000),
+            missed: 7,
+            ..PortFacts::default()
+        };
+        vec![port("uplink", 1), port("cluster", 2)]
+    }
+
+    fn pools(&self) -> Vec<PoolFacts> {
+        vec![PoolFacts { name: "packets".to_owned(), size: 65_535, free: 60_000 }]
+    }
+}
+
+/// A process with two workers, of which the test is the workers and the source.
+struct Process {
+    machine: Arc<Machine>,
+    workers: Vec<Arc<WorkerCounters>>,
+    readers: Vec<Reader<Tables>>,
+    control: Handle,
+    admin: Arc<Admin>,
+    /// Ends the control loop's thread; dropping it does so, too.
+    stop_control: Option<oneshot::Sender<()>>,
+}
+
+impl Process {
+    fn new() -> Self {
+        let key = HashKey::new(1);
+        let first = Tables {
+            services: ServiceTable::new(key),
+            fib: Arc::new(Fib::new(&FibSpec::default())),
+            node: Arc::default(),
+        };
+        let (publisher, readers) = snapshot::channel(first.clone(), 2);
+        let assembly = Assembly::new(Settings::default(), key);
+        let (control_loop, control) =
+            Control::new(assembly, TablesPublisher::new(publisher, first));
+        let (stop_control, stopped) = oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            runtime().block_on(async {
+                tokio::select! {
+                    () = control_loop.run() => (),
+                    _ = stopped => (),
+                }
+            });
+        });
+
+        let machine = Arc::new(Machine::default());
+        let workers: Vec<_> = (0..2).map(|_| Arc::new(WorkerCounters::new(2))).collect();
+        let facts = workers
+            .iter()
+            .enumerate()
+            .map(|(id, counters)| WorkerFacts { core: id + 4, counters: counters.clone() });
+        let admin = Arc::new(Admin::new(facts.collect(), machine.clone(), control.clone()));
+        Self { machine, workers, readers, control, admin, stop_control: Some(stop_control) }
+    }
+
+    /// With everything in order and some traffic behind it.
+    fn running() -> Self {
+        let mut process = Self::new();
+        process.load(SERVICES);
+        process.refresh();
+        process.admin.sample();
+        for worker in &process.workers {
+            worker.work.polls.add(1000);
+            worker.work.busy_polls.add(100);
+            worker.work.cycles.add(1_000_000);
+            worker.work.busy_cycles.add(250_000);
+            worker.work.forwarded.add(1200);
+            worker.ports[0].rx_frames.add(1250);
+            worker.ports[0].rx_bytes.add(80_000);
+            worker.ports[1].tx_frames.add(1200);
+            worker.ports[1].tx_bytes.add(76_800);
+            worker.conntrack.capacity.set(1_250_000);
+            worker.conntrack.entries.set(500);
+            worker.conntrack.half_open.set(20);
+            worker.drops[DropReason::NoRoute as usize].add(5);
+        }
+        process.workers[0].drops[DropReason::Martian as usize].add(40);
+        process.admin.sample();
+        process
+    }
+
+    fn send(&self, event: Event) {
+        let sent = self.control.send(Update::Object(event));
+        runtime().block_on(sent).expect("the control loop runs");
+    }
+
+    /// Gives the control loop these manifests and waits until they are published.
+    fn load(&self, manifests: &str) {
+        let mut source = Manifests::new("unused", &Settings::default());
+        for event in source.load_text("test.yaml", manifests) {
+            self.send(event);
+        }
+        self.send(Event::Link(Kind::Service, Link::Connected));
+        let published = self.control.wait_for(|status| status.synced && status.generation > 1);
+        runtime().block_on(published).expect("the control loop runs");
+    }
+
+    /// The workers take the newest tables, and the control loop hears of it.
+    fn refresh(&mut self) {
+        for reader in &mut self.readers {
+            while reader.version() < self.control.status().generation {
+                reader.refresh();
+            }
+        }
+        let held = self.control.wait_for(|status| status.acknowledged == status.generation);
+        runtime().block_on(held).expect("the control loop runs");
+    }
+
+    fn status(&self) -> Status {
+        runtime().block_on(self.admin.status())
+    }
+}
+
+/// One Service with two backends of three, and one without any.
+const SERVICES: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  clusterIP: 172.30.0.10
+  externalIPs: [203.0.113.10]
+  ports: [{name: https, port: 443, protocol: TCP}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: https, port: 8443, protocol: TCP}]
+endpoints:
+  - {addresses: [10.0.1.2], conditions: {ready: true}}
+  - {addresses: [10.0.1.3], conditions: {ready: true}}
+  - {addresses: [10.0.1.4], conditions: {ready: false}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: empty, namespace: shop}
+spec:
+  clusterIP: 172.30.0.11
+  ports: [{port: 53, protocol: UDP}]
+";
+
+/// A directory of its own, gone at the end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("vipgate-admin-{}-{id}", std::process::id()));
+        std::fs::create_dir(&path).expect("a fresh directory");
+        Self(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("run/vipgate.sock")
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Servers on a thread of their own; stopped when dropped.
+struct Running {
+    http: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(process: &Process, socket: &Path) -> Self {
+        let (admin, socket) = (process.admin.clone(), socket.to_owned());
+        let (stop, stopped) = oneshot::channel();
+        let (bound, address) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            runtime().block_on(async {
+                let servers = Servers::bind(&socket, ANY).await.expect("free addresses");
+                bound.send(servers.http_address().expect("bound")).expect("the test waits");
+                tokio::select! {
+                    () = servers.run(admin) => unreachable!("servers run for ever"),
+                    _ = stopped => (),
+                }
+            });
+        });
+        let http = address.recv().expect("servers were bound");
+        Self { http, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Status line and body.
+    fn get(&self, path: &str, accept: &str) -> (String, String) {
+        let mut stream = std::net::TcpStream::connect(self.http).expect("it listens");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (head.lines().next().expect("a status line").to_owned(), body.to_owned())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// What the socket says to these bytes.
+fn say(socket: &Path, request: &[u8]) -> String {
+    let mut stream = UnixStream::connect(socket).expect("it listens");
+    // The server may answer and hang up before it has read everything.
+    let _ = stream.write_all(request);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("text");
+    answer
+}
+
+#[test]
+fn the_socket_tells_the_status() {
+    let (process, dir) = (Process::running(), Dir::new());
+    let _running = Running::start(&process, &dir.socket());
+    let told = admin::status(&dir.socket()).expect("it answers");
+    assert_eq!(told.ports, process.status().ports);
+    let service = |name: &str, frontends: &[&str], backends| ServiceStatus {
+        name: name.to_owned(),
+        frontends: frontends.iter().map(ToString::to_string).collect(),
+        backends,
+    };
+    assert_eq!(
+        told.services,
+        [
+            service("shop/empty:53", &["udp 172.30.0.11:53"], 0),
+            service("shop/web:https", &["tcp 172.30.0.10:443", "tcp 203.0.113.10:443"], 2),
+        ]
+    );
+    assert_eq!(told.source.state, "connected");
+    assert_eq!(told.connections.entries, 1000);
+    assert_eq!(told.drops[0].reason, "martian");
+    assert_eq!(told.drops[1].packets, 10);
+
+    let answer = say(&dir.socket(), b"{\"version\":1,\"command\":\"status\"}\n");
+    assert!(answer.starts_with("{\"version\":1,\"status\":{\"version\":\""), "{answer}");
+    assert!(answer.ends_with("}\n"), "{answer}");
+    // A client without a line end says that it is done by closing its side.
+    let mut stream = UnixStream::connect(dir.socket()).expect("it listens");
+    stream.write_all(b"{\"version\":1,\"command\":\"status\"}").expect("sent");
+    stream.shutdown(std::net::Shutdown::Write).expect("closed");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("text");
+    assert!(answer.contains("\"uplink\""), "{answer}");
+}
+
+#[test]
+fn the_socket_refuses_what_it_does_not_understand() {
+    let (process, dir) = (Process::running(), Dir::new());
+    let _running = Running::start(&process, &dir.socket());
+    let long = [b'x'; 10_000];
+    let cases: &[(&[u8], &str)] = &[
+        (b"status\n", "not a request: expected value at line 1 column 1"),
+        (b"\n", "not a request: EOF while parsing a value at line 1 column 0"),
+        (
+            b"{\"command\":\"status\"}\n",
+            "not a request: missing field `version` at line 1 column 20",
+        ),
+        (b"{\"version\":2,\"order\":1}\n", "this vipgate speaks version 1, not 2"),
+        (
+            b"{\"version\":1,\"command\":\"stop\"}\n",
+            "not a request: unknown variant `stop`, expected `status` at line 1 column 29",
+        ),
+        (&long, "a request has at most 4096 bytes"),
+    ];
+    for (request, error) in cases {
+        let answer: serde_json::Value =
+            serde_json::from_str(&say(&dir.socket(), request)).expect("JSON");
+        assert_eq!(answer, serde_json::json!({"version": 1, "error": error}));
+    }
+}
+
+#[test]
+fn idle_clients_lose_their_places() {
+    let (process, dir) = (Process::running(), Dir::new());
+    let running = Running::start(&process, &dir.socket());
+    let mut idle: Vec<UnixStream> =
+        (0..16).map(|_| UnixStream::connect(dir.socket()).expect("a place")).collect();
+    assert!(running.get("/livez", "*/*").0.ends_with("200 OK"), "HTTP has its own places");
+    // The next client waits until the idle ones are hung up on, which takes five seconds.
+    admin::status(&dir.socket()).expect("a place comes free");
+    let mut silent = idle.pop().expect("a client");
+    let mut answer = Vec::new();
+    assert_eq!(silent.read_to_end(&mut answer).expect("hung up on"), 0);
+}
+
+#[test]
+fn the_socket_file_comes_and_goes_with_the_process() {
+    let (process, dir) = (Process::running(), Dir::new());
+    let socket = dir.socket();
+    let unreachable = admin::status(&socket).expect_err("nobody is there").to_string();
+    assert!(unreachable.starts_with(&format!("cannot reach vipgate at {}: ", socket.display())));
+
+    // A file nobody listens behind is what a killed process leaves.
+    std::fs::create_dir_all(socket.parent().expect("a directory")).expect("made");
+    drop(UnixListener::bind(&socket).expect("a stale socket"));
+    assert!(socket.exists());
+
+    let running = Running::start(&process, &socket);
+    assert_eq!(std::fs::metadata(&socket).expect("bound").permissions().mode() & 0o777, 0o600);
+    admin::status(&socket).expect("the stale file was replaced");
+    let names = std::fs::read_dir(socket.parent().expect("a directory")).expect("readable");
+    assert_eq!(names.count(), 1, "no private name stays behind");
+
+    let second = runtime().block_on(Servers::bind(&socket, ANY)).expect_err("taken");
+    assert_eq!(
+        second.to_string(),
+        format!(
+            "cannot listen on admin socket {}: another process answers there; is vipgate running already?",
+            socket.display()
+        )
+    );
+    let taken = runtime().block_on(Servers::bind(&dir.0.join("other"), running.http));
+    let taken = taken.expect_err("taken").to_string();
+    assert!(
+        taken.starts_with(&format!("cannot listen on HTTP address {}: ", running.http)),
+        "{taken}"
+    );
+
+    drop(running);
+    assert!(!socket.exists());
+    std::fs::write(&socket, "precious").expect("written");
+    let refused = runtime().block_on(Servers::bind(&socket, ANY)).expect_err("no socket");
+    assert!(refused.to_string().ends_with("a file that is no socket is there"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&socket).expect("left alone"), "precious");
+}
+
+#[test]
+fn a_successors_socket_file_is_left_alone() {
+    let (process, dir) = (Process::running(), Dir::new());
+    let running = Running::start(&process, &dir.socket());
+    std::fs::remove_file(dir.socket()).expect("removed");
+    let _successor = UnixListener::bind(dir.socket()).expect("free");
+    drop(running);
+    assert!(dir.socket().exists());
+}
+
+#[test]
+fn readiness_says_which_check_failed() {
+    let mut process = Process::new();
+    let failed = |process: &Process| -> Vec<String> {
+        process.admin.readiness().failed().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        failed(&process),
+        ["tables: no complete list of Services yet", "workers: not seen polling: core 4, core 5"]
+    );
+    process.admin.sample();
+    process.workers.iter().for_each(|worker| worker.work.polls.add(1));
+    process.admin.sample();
+    process.load(SERVICES);
+    assert_eq!(failed(&process), ["tables: the first tables are not yet held by every worker"]);
+    process.refresh();
+    assert_eq!(failed(&process), [""; 0]);
+
+    // Later tables may wait for a worker, and the source may be gone: packets are served all the same.
+    process.load("");
+    let error = "connection refused".to_owned();
+    process.send(Event::Link(Kind::Service, Link::Stale { since: SystemTime::now(), error }));
+    let stale = process.control.wait_for(|status| matches!(status.source, Link::Stale { .. }));
+    runtime().block_on(stale).expect("the control loop runs");
+    assert!(process.admin.readiness().ready);
+
+    process.machine.down.lock().expect("not poisoned").push("cluster");
+    process.workers[0].work.polls.add(1);
+    process.admin.sample();
+    assert_eq!(
+        failed(&process),
+        ["ports: no link on cluster", "workers: not seen polling: core 5"]
+    );
+}
+
+#[test]
+fn health_pages_follow_readiness() {
+    let (mut process, dir) = (Process::new(), Dir::new());
+    let running = Running::start(&process, &dir.socket());
+    assert_eq!(running.get("/livez", "*/*"), ("HTTP/1.1 200 OK".into(), "ok\n".into()));
+    let (code, body) = running.get("/readyz", "*/*");
+    assert_eq!(code, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(
+        body,
+        "tables: no complete list of Services yet\nports: ok\nworkers: not seen polling: core 4, core 5\n"
+    );
+    let (_, body) = running.get("/readyz", "application/json");
+    assert!(
+        body.starts_with("{\"ready\":false,\"checks\":[{\"name\":\"tables\",\"problem\":\""),
+        "{body}"
+    );
+    assert!(running.get("/nothing", "*/*").0.contains("404"));
+
+    process.load(SERVICES);
+    process.refresh();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        process.workers.iter().for_each(|worker| worker.work.polls.add(1));
+        let (code, body) = running.get("/readyz", "*/*");
+        if code == "HTTP/1.1 200 OK" {
+            assert_eq!(body, "tables: ok\nports: ok\nworkers: ok\n");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{body}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What is left to say when the control loop hangs is said all the same.
+#[test]
+fn a_control_loop_that_has_ended_is_told() {
+    let mut process = Process::running();
+    drop(process.stop_control.take());
+    let status = process.status();
+    assert_eq!(status.not_ready, ["control: the control loop does not answer"]);
+    assert_eq!((status.services.len(), status.connections.entries), (0, 1000));
+}
+
+#[test]
+fn metrics_are_openmetrics_with_every_family() {
+    let (process, dir) = (Process::running(), Dir::new());
+    let running = Running::start(&process, &dir.socket());
+    let (code, body) = running.get("/metrics", "*/*");
+    assert_eq!(code, "HTTP/1.1 200 OK");
+    assert!(body.ends_with("# EOF\n"));
+    for line in [
+        "vipgate_build_info{version=\"0.1.0\"} 1",
+        "vipgate_port_link_up{port=\"uplink\"} 1",
+        "vipgate_port_rx_packets_total{port=\"uplink\"} 2500",
+        "vipgate_port_rx_bytes_total{port=\"uplink\"} 160000",
+        "vipgate_port_tx_packets_total{port=\"cluster\"} 2400",
+        "vipgate_port_rx_missed_total{port=\"cluster\"} 7",
+        "vipgate_port_rx_nombuf_total{port=\"cluster\"} 0",
+        "vipgate_worker_polls_total{worker=\"0\",core=\"4\"} 1000",
+        "vipgate_worker_bursts_total{worker=\"1\",core=\"5\"} 100",
+        "vipgate_worker_cycles_total{worker=\"0\",core=\"4\",state=\"busy\"} 250000",
+        "vipgate_worker_cycles_total{worker=\"0\",core=\"4\",state=\"idle\"} 750000",
+        "vipgate_worker_packets_total{worker=\"0\",core=\"4\",outcome=\"forwarded\"} 1200",
+        "vipgate_worker_packets_total{worker=\"0\",core=\"4\",outcome=\"punted\"} 0",
+        "vipgate_drop_packets_total{reason=\"no_route\"} 10",
+        "vipgate_drop_packets_total{reason=\"icmp_limited\"} 0",
+        "vipgate_conntrack_entries{worker=\"0\",core=\"4\"} 500",
+        "vipgate_conntrack_capacity{worker=\"0\",core=\"4\"} 1250000",
+        "vipgate_conntrack_half_open{worker=\"0\",core=\"4\"} 20",
+        "vipgate_conntrack_evictions_total{worker=\"0\",core=\"4\",class=\"half_open\"} 0",
+        "vipgate_table_generation 2",
+        "vipgate_table_publishes_total 1",
+        "vipgate_table_retired 0",
+        "vipgate_table_acknowledge_seconds_count 1",
+        "vipgate_update_duration_seconds_count 1",
+        "vipgate_endpoint_programming_duration_seconds_bucket{le=\"0.25\"} 0",
+        "vipgate_endpoint_programming_duration_seconds_bucket{le=\"300.0\"} 0",
+        "vipgate_source_connected 1",
+        "vipgate_kube_stale_seconds 0",
+        "vipgate_source_problems 0",
+        "vipgate_services 2",
+        "vipgate_service_rows 2",
+        "vipgate_endpoints 2",
+        "vipgate_mempool_free{pool=\"packets\"} 60000",
+        "vipgate_mempool_size{pool=\"packets\"} 65535",
+    ] {
+        assert!(body.lines().any(|found| found == line), "missing: {line}\n{body}");
+    }
+    let drops = body.lines().filter(|line| line.starts_with("vipgate_drop_packets_total{"));
+    assert_eq!(drops.count(), DropReason::COUNT);
+
+    let types = || body.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut names: Vec<&str> =
+        types().map(|line| line.split(' ').next().expect("a name")).collect();
+    let all = names.len();
+    names.dedup();
+    assert_eq!(names.len(), all, "every family once");
+}
+
+#[test]
+fn the_screen_is_readable() {
+    let expected = "\
+vipgate 1.2.3   up 3h4m   NOT READY
+  ports: no link on cluster
+source       stale for 1m15s: connection refused
+tables       2 services, 12.0k endpoints; generation 42, all workers at 41, 1 retired
+connections  1.00k of 2.50M (40 half open), 9.00M made, 8.00M expired, 7 evicted
+buffers      packets: 60.0k of 65.5k free
+problems     1
+  Service shop/old: spec.ports[0].port: 0 is not a port number: use 1 to 65535
+
+PORT     DRIVER  MAC                MTU   LINK     RX  BYTES     TX  BYTES  MISSED  NOBUF  ERRORS
+uplink   virtio  02:00:00:00:00:01  1500  25G   2.50k   160k      0      0       7      0       0
+cluster  virtio  02:00:00:00:00:02  1500  DOWN      0      0  2.40k   154k       7      0       0
+
+WORKER  CORE   BUSY  BURST  POLLS  CONNS   ROOM  HALF-OPEN  HANDED  PUNTED
+0       4     25.0%   12.5  1.00k    500  1.25M         20      17       3
+1       5     STUCK   12.5  1.00k    500  1.25M         20      17       3
+
+DROPPED   PACKETS
+martian        40
+no_route       10
+
+SERVICE         BACKENDS  FRONTENDS
+shop/empty:53          0
+shop/web:https         3  tcp 172.30.0.10:443, tcp 203.0.113.10:443
+";
+    assert_eq!(admin::render(&screen()), expected);
+}
+
+#[test]
+fn the_screen_never_exceeds_100_columns() {
+    let mut status = screen();
+    for id in 0..40 {
+        let frontends =
+            (0..5).map(|n| format!("tcp [2001:db8:ffff:ffff:ffff:ffff:ffff:{n:x}]:65535"));
+        let name = format!("{}/{id}", "long".repeat(40));
+        status.services.push(ServiceStatus {
+            name,
+            frontends: frontends.collect(),
+            backends: 100_000,
+        });
+    }
+    let screen = admin::render(&status);
+    assert!(screen.lines().all(|line| line.chars().count() <= 100), "{screen}");
+    assert!(screen.ends_with("... and 22 more: `-o json` shows all\n"), "{screen}");
+}
+
+fn screen() -> Status {
+    let port = |name: &str, last, rx, tx| PortStatus {
+        name: name.to_owned(),
+        driver: "net_virtio".to_owned(),
+        link_up: rx > 0,
+        link_mbps: Some(25_000),
+        mac: format!("02:00:00:00:00:{last:02x}"),
+        mtu: 1500,
+        rx_packets: rx,
+        rx_bytes: rx * 64,
+        tx_packets: tx,
+        tx_bytes: tx * 64,
+        missed: 7,
+        no_buffer: 0,
+        rx_errors: 0,
+        tx_errors: 0,
+    };
+    let worker = |core, polling| WorkerStatus {
+        core,
+        polling,
+        busy_percent: 25.0,
+        packets_per_burst: 12.5,
+        polls: 1000,
+        connections: 500,
+        capacity: 1_250_000,
+        half_open: 20,
+        handed_over: 17,
+        punted: 3,
+    };
+    let drop = |reason: &str, packets| DropCount { reason: reason.to_owned(), packets };
+    let service = |name: &str, frontends: &[&str], backends| ServiceStatus {
+        name: name.to_owned(),
+        frontends: frontends.iter().map(ToString::to_string).collect(),
+        backends,
+    };
+    Status {
+        version: "1.2.3".to_owned(),
+        uptime_seconds: 3 * 3600 + 4 * 60 + 5,
+        not_ready: vec!["ports: no link on cluster".to_owned()],
+        ports: vec![port("uplink", 1, 2500, 0), port("cluster", 2, 0, 2400)],
+        workers: vec![worker(4, Some(true)), worker(5, Some(false))],
+        services: vec![
+            service("shop/web:https", &["tcp 172.30.0.10:443", "tcp 203.0.113.10:443"], 3),
+            service("shop/empty:53", &[], 0),
+        ],
+        connections: Connections {
+            entries: 1000,
+            capacity: 2_500_000,
+            half_open: 40,
+            created: 9_000_000,
+            expired: 8_000_000,
+            evicted: 7,
+        },
+        drops: vec![drop("martian", 40), drop("no_route", 10)],
+        source: SourceStatus {
+            state: "stale".to_owned(),
+            stale_seconds: 75,
+            error: Some("connection refused".to_owned()),
+            problem_count: 1,
+            problems: vec![
+                "Service shop/old: spec.ports[0].port: 0 is not a port number: use 1 to 65535"
+                    .to_owned(),
+            ],
+        },
+        tables: TableStatus {
+            generation: 42,
+            acknowledged: 41,
+            retired: 1,
+            services: 2,
+            rows: 2,
+            endpoints: 12_000,
+        },
+        pools: vec![PoolStatus { name: "packets".to_owned(), size: 65_535, free: 60_000 }],
+    }
+}
