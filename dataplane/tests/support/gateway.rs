@@ -6,7 +6,10 @@
 //! IPv6 alike: 2001:db8:f::/48, 2001:db8:1::fe, 2001:db8:1::1, fd00::1, fd00:244::/32.
 
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use crossbeam::queue::ArrayQueue;
 use dataplane::clock::Moment;
@@ -306,17 +309,40 @@ impl std::fmt::Debug for Fate {
     }
 }
 
+/// The control side: tables and their publisher.
+pub struct Control {
+    pub setup: Setup,
+    pub writer: ServiceWriter,
+    publisher: Publisher<Tables>,
+}
+
+impl Control {
+    /// Publishes what the writer, `setup.fib` and `setup.node` say now.
+    pub fn publish(&mut self) {
+        self.publisher.publish(self.tables());
+    }
+
+    /// What [`Self::publish`] publishes.
+    pub fn tables(&self) -> Tables {
+        self.setup.tables(&self.writer)
+    }
+
+    /// Sets the rows of a Service; none removes it.
+    pub fn apply(&mut self, name: &str, rows: &[Service]) {
+        self.writer.apply(name, rows.iter().map(|row| row.0.clone()).collect());
+        self.publish();
+    }
+}
+
 /// The fixture.
 pub struct Gateway {
-    pub setup: Setup,
+    control: Control,
     pub now: Moment,
-    pub writer: ServiceWriter,
     pub counters: Vec<Arc<WorkerCounters>>,
     workers: Vec<Worker<MemoryNic>>,
     /// By worker, then port.
     wires: Vec<Vec<Wire>>,
     kernel: KernelPath<MemoryFrame>,
-    publisher: Publisher<Tables>,
     /// Checksums of what leaves are judged unless a test sends wrong ones on purpose.
     pub judged: bool,
 }
@@ -344,28 +370,13 @@ impl Gateway {
             counters.push(own);
         }
         let now = Moment(1_000_000);
-        Self { setup, now, writer, counters, workers, wires, kernel, publisher, judged: true }
-    }
-
-    /// Publishes what the writer, `setup.fib` and `setup.node` say now.
-    pub fn publish(&mut self) {
-        self.publisher.publish(self.tables());
-    }
-
-    /// What [`Self::publish`] publishes.
-    pub fn tables(&self) -> Tables {
-        self.setup.tables(&self.writer)
+        let control = Control { setup, writer, publisher };
+        Self { control, now, counters, workers, wires, kernel, judged: true }
     }
 
     /// An engine like the first worker's, to decide frames without any worker.
     pub fn engine(&self) -> Engine {
         self.setup.engine(0)
-    }
-
-    /// Sets the rows of a Service; none removes it.
-    pub fn apply(&mut self, name: &str, rows: &[Service]) {
-        self.writer.apply(name, rows.iter().map(|row| row.0.clone()).collect());
-        self.publish();
     }
 
     /// A frame on the wire of a worker's queue; nothing is polled yet.
@@ -381,6 +392,27 @@ impl Gateway {
 
     pub fn poll_one(&mut self, worker: usize) -> usize {
         self.workers[worker].poll(self.now)
+    }
+
+    /// Polls every worker in a thread of its own while `drive` plays the network and the control plane.
+    pub fn threaded(&mut self, drive: impl FnOnce(&[Vec<Wire>], &mut Control)) {
+        let Self { workers, wires, control, now, .. } = self;
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for worker in workers.iter_mut() {
+                let (stop, now) = (&stop, *now);
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        if worker.poll(now) == 0 {
+                            thread::yield_now();
+                        }
+                    }
+                });
+            }
+            drive(wires, control);
+            stop.store(true, Ordering::Relaxed);
+        });
+        self.poll();
     }
 
     /// Polls all workers until nothing moves any more.
@@ -505,6 +537,20 @@ impl Gateway {
     /// Next hops asked for.
     pub fn wanted(&self) -> Vec<(PortId, Address)> {
         std::iter::from_fn(|| self.kernel.wanted.pop()).collect()
+    }
+}
+
+impl Deref for Gateway {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl DerefMut for Gateway {
+    fn deref_mut(&mut self) -> &mut Control {
+        &mut self.control
     }
 }
 

@@ -6,3 +6,4 @@
 pub mod gateway;
 pub mod judge;
 pub mod packet;
+pub mod random;

@@ -335,6 +335,10 @@ impl Packet {
         ip
     }
 
+    pub fn destination(&self) -> IpAddr {
+        self.dst
+    }
+
     /// The transport header and payload alone.
     pub fn transport(&self) -> Vec<u8> {
         self.body()
