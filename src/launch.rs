@@ -99,16 +99,26 @@ fn run(mut worker: Worker<QueuePair>, post: &Post, eal: &Eal, stop: &AtomicBool)
             continue;
         }
         empty += 1;
-        rest(post.idle, empty);
+        if rest(post.idle, empty) {
+            // A nap is idle time, and the next poll must not work with the time before it.
+            before = cycles();
+            work.cycles.add(before.wrapping_sub(after));
+        }
     }
 }
 
-/// Nothing came: how a worker waits for the next packet.
-fn rest(idle: Idle, empty: u32) {
+/// Nothing came: how a worker waits for the next packet. Returns whether it took a nap.
+fn rest(idle: Idle, empty: u32) -> bool {
     match idle {
-        Idle::Busy => {}
-        _ if empty < PAUSE_AFTER => {}
-        Idle::Sleep if empty >= SLEEP_AFTER => thread::sleep(NAP),
-        Idle::Pause | Idle::Sleep => std::hint::spin_loop(),
+        Idle::Busy => false,
+        _ if empty < PAUSE_AFTER => false,
+        Idle::Sleep if empty >= SLEEP_AFTER => {
+            thread::sleep(NAP);
+            true
+        }
+        Idle::Pause | Idle::Sleep => {
+            std::hint::spin_loop();
+            false
+        }
     }
 }

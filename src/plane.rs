@@ -3,6 +3,7 @@
 //! All run on the one control thread. [`Prepared::new`] makes what can fail and reads the kernel's tables once, so that
 //! workers start with routes; [`Plane::start`] sets everything going.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use control::kernel::mirror::Mirror;
 use control::kernel::twin::{Queues, Twin, TwinConfig};
 use control::kernel::{self, KernelError, resolve, routes, underlay};
 use control::publish::TablesPublisher;
+use control::source::kubernetes;
 use control::source::manifests::{self, Manifests};
 use dataplane::fib::{Fib, FibSpec, Mac, PortId};
 use dataplane::hash::HashKey;
@@ -20,10 +22,22 @@ use dataplane::service::ServiceTable;
 use dataplane::snapshot::Publisher;
 use dataplane::tables::{MasqueradePorts, Node, Tables};
 use dataplane::worker::KernelPath;
+use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::dpdk::{Mbuf, Mempool};
+
+/// Why the control plane can't start.
+#[derive(Debug, Error)]
+pub enum PlaneError {
+    /// Kernel twins, routes, netlink.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The cluster's API server: what is configured can't be used. Being out of reach is no such reason.
+    #[error(transparent)]
+    Connect(#[from] kubernetes::ConnectError),
+}
 
 /// What is made before the workers.
 #[derive(Debug)]
@@ -32,6 +46,13 @@ pub struct Prepared {
     twins: Vec<Twin>,
     mirror: Mirror,
     facts: NodeFacts,
+    source: Option<Ready>,
+}
+
+/// A source that could be reached, or that needs no reaching.
+enum Ready {
+    Manifests(Manifests),
+    Kubernetes(kubernetes::Client),
 }
 
 /// The running tasks. Dropping it ends them.
@@ -44,7 +65,11 @@ pub struct Plane {
 
 impl Prepared {
     /// Makes the kernel twins with their addresses and routes, and reads the kernel's tables.
-    pub async fn new(config: &Config, macs: &[Mac]) -> Result<Self, KernelError> {
+    pub async fn new(config: &Config, macs: &[Mac]) -> Result<Self, PlaneError> {
+        let source = match &config.source {
+            Some(source) => Some(Ready::new(source, config).await?),
+            None => None,
+        };
         let netlink = kernel::connect()?;
         let mut twins = Vec::new();
         for (port, mac) in config.ports.iter().zip(macs) {
@@ -64,7 +89,7 @@ impl Prepared {
             twins.push(twin);
         }
         let mirror = Mirror::open(twins.iter().map(Twin::mirrored).collect()).await?;
-        Ok(Self { netlink, twins, mirror, facts: NodeFacts::new(config) })
+        Ok(Self { netlink, twins, mirror, facts: NodeFacts::new(config), source })
     }
 
     /// The tables workers begin with: routes, but no Services yet.
@@ -79,6 +104,35 @@ impl Prepared {
     }
 }
 
+impl Ready {
+    async fn new(source: &Source, config: &Config) -> Result<Self, PlaneError> {
+        Ok(match source {
+            Source::Manifests { path } => Self::Manifests(Manifests::new(path, &config.services)),
+            Source::Kubernetes { kubeconfig, context } => {
+                let client = kubernetes::connect(kubeconfig.as_deref(), context.as_deref()).await;
+                Self::Kubernetes(client?)
+            }
+        })
+    }
+
+    async fn run(self, handle: Handle) {
+        // Both end only with the control loop, which says so itself.
+        let _ = match self {
+            Self::Manifests(manifests) => manifests::run(manifests, handle).await,
+            Self::Kubernetes(client) => kubernetes::run(client, handle).await,
+        };
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Manifests(_) => "Manifests",
+            Self::Kubernetes(_) => "Kubernetes",
+        })
+    }
+}
+
 impl Plane {
     /// Starts all tasks on the current runtime.
     #[must_use]
@@ -90,7 +144,7 @@ impl Plane {
         rings: &KernelPath<Mbuf>,
         pool: &Arc<Mempool>,
     ) -> Self {
-        let Prepared { netlink, twins, mirror, facts } = prepared;
+        let Prepared { netlink, twins, mirror, facts, source } = prepared;
         let mut tasks = JoinSet::new();
 
         let assembly = Assembly::new(config.services.clone(), HashKey::new(config.fleet_seed));
@@ -116,7 +170,9 @@ impl Plane {
             tasks.spawn_local(twin);
         }
 
-        spawn_source(&mut tasks, config, handle.clone());
+        if let Some(source) = source {
+            tasks.spawn_local(ends("source", source.run(handle.clone())));
+        }
         Self { control: handle, tasks }
     }
 
@@ -175,22 +231,6 @@ async fn feed(
         if sent.is_err() || handle.send(Update::Fib((*spec).clone())).await.is_err() {
             return;
         }
-    }
-}
-
-fn spawn_source(tasks: &mut JoinSet<String>, config: &Config, handle: Handle) {
-    match config.source.clone() {
-        Some(Source::Manifests { path }) => {
-            let source = Manifests::new(path, &config.services);
-            tasks.spawn_local(ends("manifests", async move {
-                // It ends only with the control loop, which says so itself.
-                let _ = manifests::run(source, handle).await;
-            }));
-        }
-        Some(Source::Kubernetes { kubeconfig, context }) => {
-            let _ = (kubeconfig, context, handle);
-        }
-        None => {}
     }
 }
 

@@ -9,10 +9,8 @@ use std::sync::Arc;
 
 use control::admin::{Admin, AdminError, Servers, WorkerFacts};
 use control::config::Config;
-use control::kernel::KernelError;
 use crossbeam::queue::ArrayQueue;
 use dataplane::conntrack::ConntrackConfig;
-use dataplane::conntrack::state::Timeouts;
 use dataplane::counters::WorkerCounters;
 use dataplane::engine::{Engine, EngineConfig};
 use dataplane::handoff;
@@ -22,12 +20,12 @@ use dataplane::worker::{KernelPath, Worker};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::dpdk::{Mbuf, QueuePair};
 use crate::hardware::{Hardware, HardwareError, port_count};
 use crate::launch::{Post, Workers};
-use crate::plane::{Plane, Prepared};
+use crate::plane::{Plane, PlaneError, Prepared};
 
 /// Frames a ring between workers and the kernel path holds.
 const KERNEL_RING: usize = 1024;
@@ -47,15 +45,15 @@ pub enum RunError {
     /// EAL, memory, ports.
     #[error(transparent)]
     Hardware(#[from] HardwareError),
-    /// Kernel twins, routes.
+    /// Kernel twins, routes, the source of Services.
     #[error(transparent)]
-    Kernel(#[from] KernelError),
+    Plane(#[from] PlaneError),
     /// Admin socket or HTTP.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The source of Services.
-    #[error("source: {0}")]
-    Source(String),
+    /// A control task ended: better start anew than forward with tables nobody keeps up to date.
+    #[error("control plane: {0}")]
+    ControlPlane(String),
     /// Connection tables.
     #[error("memory for the connection tables is too small: this is a defect of vipgate")]
     Tables,
@@ -114,22 +112,23 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let workers = Workers::start(&hardware.eal, workers);
     info!(?cores, main_core, "vipgate forwards");
 
-    local.block_on(&runtime, async {
+    let outcome = local.block_on(&runtime, async {
         let plane = Plane::start(config, prepared, publisher, first, &kernel, &hardware.pool);
         let admin = Arc::new(Admin::new(facts, hardware.devices(), plane.control.clone()));
         tokio::select! {
-            () = servers.run(admin) => {}
-            reason = plane.run() => error!(reason, "control plane is down"),
-            () = ended() => info!("stopping"),
+            () = servers.run(admin) => Ok(()),
+            reason = plane.run() => Err(RunError::ControlPlane(reason)),
+            () = ended() => Ok(()),
         }
     });
 
+    info!("stopping");
     workers.stop();
     drop(local);
     drop(runtime);
     drain(&kernel);
     match hardware.stop() {
-        0 => Ok(()),
+        0 => outcome,
         missing => Err(RunError::Leak(missing)),
     }
 }
@@ -166,13 +165,6 @@ fn conntrack_config(config: &Config) -> ConntrackConfig {
     ConntrackConfig {
         connections_v4: *connections as usize,
         connections_v6: *connections_v6 as usize,
-        timeouts: Timeouts {
-            tcp_established: timeouts.tcp_established,
-            tcp_half_closed: std::time::Duration::from_secs(3600),
-            tcp_transitory: timeouts.tcp_transitory,
-            tcp_half_open: timeouts.tcp_half_open,
-            udp_unreplied: timeouts.udp,
-            udp_replied: timeouts.udp_stream,
-        },
+        timeouts: timeouts.clone(),
     }
 }

@@ -116,8 +116,8 @@ fn values_have_several_spellings() {
     );
     let timeouts = config.conntrack.timeouts;
     assert_eq!(timeouts.tcp_established, Duration::from_secs(86_400 + 7200 + 180 + 4));
-    assert_eq!(timeouts.udp, Duration::from_secs(30));
-    assert_eq!(timeouts.udp_stream, Duration::from_secs(90));
+    assert_eq!(timeouts.udp_unreplied, Duration::from_secs(30));
+    assert_eq!(timeouts.udp_replied, Duration::from_secs(90));
     assert_eq!(config.ports[0].device, Device::Pci("0000:af:00.1".into()));
     assert_eq!(config.memory.huge_pages, HugePages::Required);
     assert_eq!(config.source, Some(Source::Kubernetes { kubeconfig: None, context: None }));
@@ -259,10 +259,10 @@ fn every_mistake_has_its_place_and_its_words() {
             "1:26: `connections: 1e6`: expected a whole number from 1000 to 100000000",
         ),
         (
-            "conntrack: {timeouts: {udp: 1m1h, sctp: 0, udpStream: 31d}}\n",
-            "1:29: `udp: 1m1h`: expected a duration from 1s to 30d, such as 240, 240s, 4m or 2h4m\n\
-             1:41: `sctp: 0`: expected a duration from 1s to 30d, such as 240, 240s, 4m or 2h4m\n\
-             1:55: `udpStream: 31d`: expected a duration from 1s to 30d, such as 240, 240s, 4m or 2h4m",
+            "conntrack: {timeouts: {udp: 1m1h, tcpHalfOpen: 0, udpStream: 17h}}\n",
+            "1:29: `udp: 1m1h`: expected a duration from 1s to 16h40m, such as 240, 240s, 4m or 2h4m\n\
+             1:48: `tcpHalfOpen: 0`: expected a duration from 1s to 16h40m, such as 240, 240s, 4m or 2h4m\n\
+             1:57: `udpStream: 17h`: expected a duration from 1s to 16h40m, such as 240, 240s, 4m or 2h4m",
         ),
         (
             "masquerade: {addresses: [127.0.0.1, 10.0.0.300]}\n",

@@ -193,11 +193,11 @@ fn conntrack(r: &mut Report<'_>, conntrack: file::Conntrack) -> Conntrack {
                 &times.tcp_established,
                 default.tcp_established,
             ),
+            tcp_half_closed: time("tcpHalfClosed", &times.tcp_half_closed, default.tcp_half_closed),
             tcp_transitory: time("tcpTransitory", &times.tcp_transitory, default.tcp_transitory),
             tcp_half_open: time("tcpHalfOpen", &times.tcp_half_open, default.tcp_half_open),
-            udp: time("udp", &times.udp, default.udp),
-            udp_stream: time("udpStream", &times.udp_stream, default.udp_stream),
-            sctp: time("sctp", &times.sctp, default.sctp),
+            udp_unreplied: time("udp", &times.udp, default.udp_unreplied),
+            udp_replied: time("udpStream", &times.udp_stream, default.udp_replied),
         },
     }
 }

@@ -75,10 +75,10 @@ pub(super) struct Conntrack {
 pub(super) struct Timeouts {
     pub(super) tcp_established: Option<Text>,
     pub(super) tcp_transitory: Option<Text>,
+    pub(super) tcp_half_closed: Option<Text>,
     pub(super) tcp_half_open: Option<Text>,
     pub(super) udp: Option<Text>,
     pub(super) udp_stream: Option<Text>,
-    pub(super) sctp: Option<Text>,
 }
 
 #[derive(Default, Deserialize)]

@@ -16,10 +16,10 @@ mod value;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use dataplane::conntrack::state::Timeouts;
 pub use error::{ConfigError, ConfigErrors};
 
 use crate::settings::Settings;
@@ -145,36 +145,6 @@ pub struct Conntrack {
     pub connections_v6: u32,
     /// How long silent connections are kept.
     pub timeouts: Timeouts,
-}
-
-/// How long silent connections are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// TCP, established (RFC 5382 REQ-5: at least 2 h 4 min).
-    pub tcp_established: Duration,
-    /// TCP, opening answered but not complete, closing or reset (RFC 5382 REQ-5: at least 4 min).
-    pub tcp_transitory: Duration,
-    /// TCP, a SYN that was not answered.
-    pub tcp_half_open: Duration,
-    /// UDP, nothing came back so far.
-    pub udp: Duration,
-    /// UDP, both sides have spoken.
-    pub udp_stream: Duration,
-    /// SCTP associations.
-    pub sctp: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            tcp_established: Duration::from_secs(7440),
-            tcp_transitory: Duration::from_secs(240),
-            tcp_half_open: Duration::from_secs(10),
-            udp: Duration::from_secs(120),
-            udp_stream: Duration::from_secs(300),
-            sctp: Duration::from_secs(210),
-        }
-    }
 }
 
 /// Source addresses and ports of masqueraded connections.

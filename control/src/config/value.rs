@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dataplane::conntrack::state::Timeouts;
+
 use ipnet::IpNet;
 
 use super::error::did_you_mean;
@@ -33,12 +35,13 @@ pub(super) fn word<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&str) -> Par
     }
 }
 
-/// Seconds, or numbers with units from large to small: `7440`, `7440s`, `2h4m`. From one second to 30 days.
+/// Seconds, or numbers with units from large to small: `7440`, `7440s`, `2h4m`. From one second to what the
+/// connection table's clock can hold.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    const MAX: u64 = 30 * 86_400;
-    seconds(text).filter(|seconds| (1..=MAX).contains(seconds)).map(Duration::from_secs).ok_or_else(
-        || "expected a duration from 1s to 30d, such as 240, 240s, 4m or 2h4m".to_owned(),
-    )
+    let parsed = seconds(text).map(Duration::from_secs);
+    parsed.filter(|time| (Duration::from_secs(1)..=Timeouts::MAX).contains(time)).ok_or_else(|| {
+        "expected a duration from 1s to 16h40m, such as 240, 240s, 4m or 2h4m".to_owned()
+    })
 }
 
 fn seconds(text: &str) -> Option<u64> {

@@ -16,6 +16,7 @@ mod observed;
 pub mod resolve;
 pub mod routes;
 pub mod twin;
+pub mod underlay;
 
 use std::io;
 

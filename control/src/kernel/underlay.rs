@@ -21,7 +21,9 @@ pub fn silence(device: &str) {
             Ok(()) => {}
             // IPv6 is not in this kernel.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => warn!(path, value, %error, "cannot keep the kernel from answering on {device}"),
+            Err(error) => {
+                warn!(path, value, %error, "cannot keep the kernel from answering on {device}")
+            }
         }
     }
 }
