@@ -31,12 +31,18 @@ pub struct Publisher<T> {
     retired: Vec<(u64, Arc<T>)>,
 }
 
-/// One of the readers; belongs to one thread.
+/// One of the readers; belongs to one thread. To be dropped before the publisher is.
 pub struct Reader<T> {
+    version: u64,
+    // Fields are dropped in this order: the value goes before the seat says so.
+    value: Arc<T>,
+    seat: Seat<T>,
+}
+
+/// A reader's place among the readers.
+struct Seat<T> {
     shared: Arc<Shared<T>>,
     index: usize,
-    version: u64,
-    value: Arc<T>,
 }
 
 /// A publisher with its first value, and `readers` readers that hold it.
@@ -47,7 +53,8 @@ pub fn channel<T>(first: T, readers: usize) -> (Publisher<T>, Vec<Reader<T>>) {
         current: Mutex::new(value.clone()),
         holding: (0..readers).map(|_| CachePadded::new(AtomicU64::new(1))).collect(),
     });
-    let reader = |index| Reader { shared: shared.clone(), index, version: 1, value: value.clone() };
+    let seat = |index| Seat { shared: shared.clone(), index };
+    let reader = |index| Reader { version: 1, value: value.clone(), seat: seat(index) };
     let readers = (0..readers).map(reader).collect();
     (Publisher { shared, version: 1, retired: Vec::new() }, readers)
 }
@@ -99,7 +106,7 @@ impl<T> Reader<T> {
     /// The quiescent state: takes the current value if there is a newer one. Returns whether it did.
     #[inline]
     pub fn refresh(&mut self) -> bool {
-        if self.shared.version.load(Ordering::Acquire) == self.version {
+        if self.seat.shared.version.load(Ordering::Acquire) == self.version {
             return false;
         }
         self.take()
@@ -120,20 +127,20 @@ impl<T> Reader<T> {
 
     #[cold]
     fn take(&mut self) -> bool {
-        let Ok(current) = self.shared.current.try_lock() else { return false };
+        let shared = &self.seat.shared;
+        let Ok(current) = shared.current.try_lock() else { return false };
         // Under the lock, version and value belong together, and the publisher can't retire what is taken here
         // before `holding` says so. Releasing the old value comes first: see the invariants.
-        self.version = self.shared.version.load(Ordering::Relaxed);
+        self.version = shared.version.load(Ordering::Relaxed);
         self.value = Arc::clone(&current);
-        self.shared.holding[self.index].store(self.version, Ordering::Release);
+        shared.holding[self.seat.index].store(self.version, Ordering::Release);
         true
     }
 }
 
-impl<T> Drop for Reader<T> {
+impl<T> Drop for Seat<T> {
     fn drop(&mut self) {
-        // A reader that is gone holds the current value at most until the publisher's next one, and must not pin
-        // an old one or be waited for.
+        // A reader that is gone holds nothing and is not waited for.
         self.shared.holding[self.index].store(u64::MAX, Ordering::Release);
     }
 }
