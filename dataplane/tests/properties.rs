@@ -141,16 +141,36 @@ fn every_checksum_is_updated_as_if_computed_anew() {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// A client sends to a Service (or one of its unknown ports), or to a backend directly.
-    Ask { client: u8, port: bool, destination: u8, is_tcp: bool, flags: u8 },
+    Ask {
+        client: u8,
+        port: bool,
+        destination: u8,
+        is_tcp: bool,
+        flags: u8,
+    },
     /// Whoever a connection leads to answers, however long ago that was.
-    Reply { connection: u8, flags: u8 },
+    Reply {
+        connection: u8,
+        flags: u8,
+    },
     /// The client of a connection goes on.
-    Continue { connection: u8, flags: u8 },
+    Continue {
+        connection: u8,
+        flags: u8,
+    },
     /// Either end complains about the last packet it got.
-    Error { connection: u8, by_client: bool },
+    Error {
+        connection: u8,
+        by_client: bool,
+    },
     /// A Service gets these endpoints; above seven it is deleted.
-    Endpoints { service: u8, backends: u8 },
-    Sleep { choice: u8 },
+    Endpoints {
+        service: u8,
+        backends: u8,
+    },
+    Sleep {
+        choice: u8,
+    },
 }
 
 const FLAGS: [u8; 8] = [SYN, SYN | ACK, ACK, ACK, FIN | ACK, RST, RST | ACK, FIN];
@@ -181,6 +201,7 @@ impl Story {
         setup.conntrack.connections_v4 = 256;
         setup.conntrack.connections_v6 = 256;
         let mut story = Self { f, gateway: Gateway::new(setup), model: Model::new(f) };
+        story.model.set_seconds(story.gateway.now.secs());
         for service in 0..SERVICES as u8 {
             story.run(Step::Endpoints { service, backends: 3 });
         }
@@ -230,11 +251,19 @@ impl Story {
                 self.model.set_endpoints(service, list.as_deref());
             }
             Step::Sleep { choice } => {
-                self.gateway.now = self.gateway.now.after(SLEEPS[usize::from(choice)] * 1000);
-                // What time has ended is swept in a few turns, see the table's size.
-                for _ in 0..10 {
-                    self.gateway.now = self.gateway.now.after(1);
-                    self.gateway.poll();
+                let mut left = SLEEPS[usize::from(choice)];
+                loop {
+                    let step = left.min(4_000);
+                    self.gateway.now = self.gateway.now.after(step * 1000);
+                    // What time has ended is swept in a few turns, see the table's size.
+                    for _ in 0..10 {
+                        self.gateway.now = self.gateway.now.after(1);
+                        self.gateway.poll();
+                    }
+                    left -= step;
+                    if left == 0 {
+                        break;
+                    }
                 }
                 self.model.set_seconds(self.gateway.now.secs());
                 let connections = self.gateway.counters[0].conntrack.entries.get();
@@ -284,7 +313,10 @@ fn stories_are_eventful() {
                 is_tcp: random.chance(50),
                 flags: random.below(8) as u8,
             });
-            story.run(Step::Reply { connection: random.below(256) as u8, flags: random.below(8) as u8 });
+            story.run(Step::Reply {
+                connection: random.below(256) as u8,
+                flags: random.below(8) as u8,
+            });
         }
         connections += story.gateway.connections();
         sent += story.gateway.counters[0].ports[usize::from(IN)].tx_frames.get();

@@ -13,6 +13,8 @@ pub mod entry;
 pub mod state;
 pub mod table;
 
+use arrayvec::ArrayVec;
+
 use crate::clock::Moment;
 use crate::flow::Tuple;
 use crate::hash::HashKey;
@@ -83,7 +85,10 @@ pub struct Conntrack {
     seconds: [u16; State::ALL.len()],
     half_open: usize,
     half_open_limit: usize,
-    swept: Sweep,
+    swept_v4: Sweep,
+    swept_v6: Sweep,
+    /// Where the search for something to evict goes on.
+    evicted: usize,
     /// What happened since the counters were last read.
     pub events: Events,
 }
@@ -101,12 +106,32 @@ pub struct Events {
     pub evicted_closing: u64,
 }
 
+/// How far the sweep of one table has come. Each has its own: a small one's turn must not depend on a large one's.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sweep {
-    v4: usize,
-    v6: usize,
-    evict: usize,
+    bucket: usize,
     last: Moment,
+}
+
+impl Sweep {
+    /// The number of buckets whose turn it is, if the table has so many.
+    fn due(&mut self, buckets: usize, now: Moment) -> usize {
+        let elapsed = now.0.saturating_sub(self.last.0).min(SWEEP_MILLIS);
+        let due = usize::try_from(buckets as u64 * elapsed / SWEEP_MILLIS).unwrap_or(usize::MAX);
+        if due == 0 {
+            return 0;
+        }
+        let due = due.min(SWEEP_BURST);
+        // What the bound cut off stays due: time advances by what was done.
+        let done = due as u64 * SWEEP_MILLIS / buckets as u64;
+        self.last = Moment((self.last.0 + done.max(1)).max(now.0.saturating_sub(SWEEP_MILLIS)));
+        due
+    }
+
+    fn next(&mut self, buckets: usize) -> usize {
+        self.bucket = (self.bucket + 1) % buckets;
+        self.bucket
+    }
 }
 
 /// An entry that a packet matched.
@@ -148,7 +173,9 @@ impl Conntrack {
             half_open: 0,
             // Floods may take half of the room, so that legitimate openings always find some.
             half_open_limit: (connections / 2).max(1),
-            swept: Sweep::default(),
+            swept_v4: Sweep::default(),
+            swept_v6: Sweep::default(),
+            evicted: 0,
             events: Events::default(),
         })
     }
@@ -216,17 +243,6 @@ impl Conntrack {
         Some(hit)
     }
 
-    /// Whether a flow is known, whatever its deadline: its tuple is taken.
-    #[must_use]
-    pub fn contains(&self, tuple: &Tuple) -> bool {
-        let hash = self.key.tuple(tuple);
-        if tuple.src.is_v4() {
-            self.v4.find(hash, tuple).is_some()
-        } else {
-            self.v6.find(hash, tuple).is_some()
-        }
-    }
-
     /// A packet of the connection passed: refreshes it.
     #[inline]
     pub fn touch(&mut self, hit: &Hit, now: Moment) {
@@ -257,8 +273,10 @@ impl Conntrack {
         now: Moment,
     ) -> Result<Hit, InsertError> {
         let reply = to.reversed();
-        if self.contains(&reply) || self.contains(tuple) {
-            return Err(InsertError::Clash);
+        for taken in [&reply, tuple] {
+            if self.find(taken, self.key.tuple(taken), now).is_some() {
+                return Err(InsertError::Clash);
+            }
         }
         self.make_room(tuple.src.is_v4(), state, now)?;
         let deadline = self.deadline(state, now);
@@ -285,35 +303,16 @@ impl Conntrack {
 
     /// Ends connections past their deadline: a bounded amount of work, in proportion to the time that passed.
     pub fn sweep(&mut self, now: Moment) {
-        let elapsed = now.0.saturating_sub(self.swept.last.0).min(SWEEP_MILLIS);
-        let due = |buckets: usize| {
-            let share = buckets as u64 * elapsed / SWEEP_MILLIS;
-            usize::try_from(share).unwrap_or(usize::MAX)
-        };
-        let (v4, v6) = (due(self.v4.buckets()), due(self.v6.buckets()));
-        if v4 + v6 == 0 {
-            return;
-        }
-        let (v4, v6) = (v4.min(SWEEP_BURST), v6.min(SWEEP_BURST));
-        // What the bound cut off stays due: time advances by what was done.
-        let done = |buckets: usize, swept: usize| swept as u64 * SWEEP_MILLIS / buckets as u64;
-        let progress = match (v4, v6) {
-            (0, v6) => done(self.v6.buckets(), v6),
-            (v4, 0) => done(self.v4.buckets(), v4),
-            (v4, v6) => done(self.v4.buckets(), v4).min(done(self.v6.buckets(), v6)),
-        };
-        self.swept.last =
-            Moment((self.swept.last.0 + progress.max(1)).max(now.0.saturating_sub(SWEEP_MILLIS)));
-        for _ in 0..v4 {
-            self.swept.v4 = (self.swept.v4 + 1) % self.v4.buckets();
-            for slot in self.v4.used(self.swept.v4) {
+        for _ in 0..self.swept_v4.due(self.v4.buckets(), now) {
+            let bucket = self.swept_v4.next(self.v4.buckets());
+            for slot in self.v4.used(bucket) {
                 let hit = hit_at(&self.v4, slot);
                 self.expire_if_past(&hit, now);
             }
         }
-        for _ in 0..v6 {
-            self.swept.v6 = (self.swept.v6 + 1) % self.v6.buckets();
-            for slot in self.v6.used(self.swept.v6) {
+        for _ in 0..self.swept_v6.due(self.v6.buckets(), now) {
+            let bucket = self.swept_v6.next(self.v6.buckets());
+            for slot in self.v6.used(bucket) {
                 let hit = hit_at(&self.v6, slot);
                 self.expire_if_past(&hit, now);
             }
@@ -354,33 +353,26 @@ impl Conntrack {
         if full && !evicted { Err(InsertError::Full) } else { Ok(()) }
     }
 
-    /// Evicts the connection closest to its end among the first candidates of the lowest class found.
+    /// Evicts the connection closest to its end among the first candidates of the lowest class found; one that is
+    /// past its end before any other.
     fn evict(&mut self, v4: bool, now: Moment) -> bool {
         let mut victim: Option<(Class, u16, Hit)> = None;
         let mut candidates = 0;
         for _ in 0..EVICT_BUCKETS {
-            self.swept.evict = self.swept.evict.wrapping_add(1);
-            let mut consider = |hit: Hit, meta: &Meta| {
-                let class = meta.state().class();
-                let left = meta.deadline.wrapping_sub(clock(now));
+            self.evicted = self.evicted.wrapping_add(1);
+            for hit in self.hits(v4, self.evicted) {
+                if is_past(self.meta_mut(&hit).deadline, now) && self.expire(&hit, now) {
+                    return true;
+                }
+                let class = hit.state.class();
+                let left = self.meta_mut(&hit).deadline.wrapping_sub(clock(now));
                 if class == Class::Established {
-                    return;
+                    continue;
                 }
                 candidates += usize::from(class == Class::HalfOpen);
                 if victim.is_none_or(|(best, least, _)| (class, left) < (best, least)) {
                     victim = Some((class, left, hit));
                 }
-            };
-            if v4 {
-                let bucket = self.swept.evict % self.v4.buckets();
-                self.v4
-                    .used(bucket)
-                    .for_each(|slot| consider(hit_at(&self.v4, slot), self.v4.get(slot).meta()));
-            } else {
-                let bucket = self.swept.evict % self.v6.buckets();
-                self.v6
-                    .used(bucket)
-                    .for_each(|slot| consider(hit_at(&self.v6, slot), self.v6.get(slot).meta()));
             }
             if candidates >= EVICT_CANDIDATES {
                 break;
@@ -393,6 +385,17 @@ impl Conntrack {
             _ => self.events.evicted_closing += 1,
         }
         true
+    }
+
+    /// The entries of a bucket, counted round and round.
+    fn hits(&self, v4: bool, bucket: usize) -> ArrayVec<Hit, { table::SLOTS }> {
+        if v4 {
+            let slots = self.v4.used(bucket % self.v4.buckets());
+            slots.map(|slot| hit_at(&self.v4, slot)).collect()
+        } else {
+            let slots = self.v6.used(bucket % self.v6.buckets());
+            slots.map(|slot| hit_at(&self.v6, slot)).collect()
+        }
     }
 
     fn recount(&mut self, old: State, new: State) {

@@ -11,7 +11,8 @@ use crate::flow::Tuple;
 use crate::hash::{HashKey, high32, low32, reduce};
 use crate::prefetch::prefetch;
 
-const SLOTS: usize = 2;
+/// Entries of a bucket.
+pub const SLOTS: usize = 2;
 /// Slots looked at in search of a chain of moves.
 const VISITED: usize = 64;
 /// Parent of the slots a search begins with.

@@ -113,9 +113,8 @@ impl Model {
     }
 
     pub fn set_endpoints(&mut self, service: usize, backends: Option<&[usize]>) {
-        let new = backends.map(|list| {
-            list.iter().map(|&i| at(self.f.backends[i], PORT)).collect::<Vec<_>>()
-        });
+        let new = backends
+            .map(|list| list.iter().map(|&i| at(self.f.backends[i], PORT)).collect::<Vec<_>>());
         let old = self.endpoints[service].take().unwrap_or_default();
         for end in new.iter().flatten().filter(|end| !old.contains(end)) {
             *self.arrivals.entry((service, *end)).or_default() += 1;
@@ -151,8 +150,7 @@ impl Model {
         let connection = &self.connections[number];
         let reopens = connection.phase == Phase::Reset || connection.fins == [true, true];
         let moved = flow.protocol == Udp && connection.of.is_some_and(|of| !self.serves(of));
-        if !reply
-            && (moved || flow.protocol == Tcp && reopens && flags & (SYN | ACK | RST) == SYN)
+        if !reply && (moved || flow.protocol == Tcp && reopens && flags & (SYN | ACK | RST) == SYN)
         {
             self.connections.remove(number);
             return self.untracked(flow, flags, fate);
@@ -172,7 +170,11 @@ impl Model {
             assert!(!matches!(fate, Fate::Parked | Fate::Answered(..)), "{fate:?}");
             if let Fate::Sent(_, frame) = fate {
                 let same = port_unreachable(from, to, &about.packet(ACK).ip());
-                assert_eq!(self.forwarded(same), *fate, "translated without a connection: {frame:?}");
+                assert_eq!(
+                    self.forwarded(same),
+                    *fate,
+                    "translated without a connection: {frame:?}"
+                );
             }
             return;
         };
@@ -304,7 +306,8 @@ impl Model {
             Connection { client, inside, of, phase, fins: [false; 2], deadlines: [0; 2] };
         connection.deadlines = [self.now + connection.seconds() + 1; 2];
         // A dead one of the same name is gone for good.
-        self.connections.retain(|c| c.client != client || c.deadlines.iter().any(|&d| d > self.now));
+        self.connections
+            .retain(|c| c.client != client || c.deadlines.iter().any(|&d| d > self.now));
         self.connections.push(connection);
     }
 

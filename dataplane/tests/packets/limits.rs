@@ -222,7 +222,7 @@ pub fn odd_frame(packet: Packet, contiguous: bool, headroom: usize, fate: Fate) 
     let mut gateway = Gateway::new(Setup::default());
     gateway.apply("ns/web", &web(V6));
     gateway.apply("ns/web4", &web(V4));
-    let mut engine: Engine = gateway.engine();
+    let mut engine: Engine = gateway.engine_of(0);
     let bytes = packet.macs(ROUTER, OUT_MAC).frame();
     let mut frame = OddFrame { bytes, contiguous, headroom };
     let mut arrival = Arrival { port: OUT, origin: Origin::Wire, fragment_ports: None };

@@ -374,9 +374,9 @@ impl Gateway {
         Self { control, now, counters, workers, wires, kernel, judged: true }
     }
 
-    /// An engine like the first worker's, to decide frames without any worker.
-    pub fn engine(&self) -> Engine {
-        self.setup.engine(0)
+    /// An engine like that of a worker, to decide frames without it.
+    pub fn engine_of(&self, worker: u16) -> Engine {
+        self.setup.engine(worker)
     }
 
     /// A frame on the wire of a worker's queue; nothing is polled yet.
