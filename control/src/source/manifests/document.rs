@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 
-use super::yaml::{self, Content, Node, Position};
+use super::yaml::{self, Node, Position};
 use crate::object::{Kind, ObjectKey, ObjectName, Place, Problem, Reason};
 
 /// Everything a file holds.
@@ -35,17 +35,28 @@ pub(super) enum Body {
     Pod(Box<Pod>),
 }
 
-/// Where an object and its fields were read.
+/// Where an object and its fields were read. Knows how to find a field rather than where each one is: a tree of
+/// positions is many times larger than its text, and hardly anybody asks.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     file: Arc<str>,
-    node: Node,
+    document: Arc<str>,
+    lines_before: u64,
+    /// Path of the object in its document, if that is a list.
+    item: String,
+    at: Position,
 }
 
 impl Origin {
     /// The place of a field, or of the object if the field is empty.
     pub(super) fn place(&self, field: &str) -> Place {
-        place(&self.file, self.node.find(field))
+        let path = match (self.item.as_str(), field) {
+            (_, "") => return place(&self.file, self.at),
+            ("", field) => field.to_owned(),
+            (item, field) => format!("{item}.{field}"),
+        };
+        let found = yaml::parse(self.lines_before, &self.document).map(|node| node.find(&path));
+        place(&self.file, found.unwrap_or(self.at))
     }
 
     /// A problem of this object, with its place.
@@ -70,7 +81,16 @@ impl File {
         let mut file = Self::default();
         for (lines_before, document) in yaml::split(text) {
             match yaml::parse(lines_before, document) {
-                Ok(node) => file.object(name, node, None),
+                Ok(node) => {
+                    let origin = Origin {
+                        file: name.clone(),
+                        document: document.into(),
+                        lines_before,
+                        item: String::new(),
+                        at: node.at,
+                    };
+                    file.object(origin, node, None);
+                }
                 Err(error) => file.problems.push(Problem {
                     place: Some(place(name, error.at)),
                     object: None,
@@ -83,44 +103,37 @@ impl File {
     }
 
     /// One object, or a list of them. `listed` are API version and kind of the items of a typed list.
-    fn object(&mut self, file: &Arc<str>, mut node: Node, listed: Option<(&str, &str)>) {
-        let version = node
-            .text("apiVersion")
-            .or_else(|| listed.map(|(version, _)| version))
-            .map(str::to_owned);
-        let kind = node.text("kind").or_else(|| listed.map(|(_, kind)| kind)).map(str::to_owned);
+    fn object(&mut self, origin: Origin, mut node: Node, listed: Option<(&str, &str)>) {
+        let text = |field| node.text(field).map(str::to_owned);
+        let version = text("apiVersion").or_else(|| listed.map(|(version, _)| version.to_owned()));
+        let kind = text("kind").or_else(|| listed.map(|(_, kind)| kind.to_owned()));
         let (Some(version), Some(kind)) = (version, kind) else {
             let field = if node.text("kind").is_none() { "kind" } else { "apiVersion" };
             let why =
                 format!("there is no `{field}`: begin the object with `apiVersion` and `kind`");
             self.problems.push(Problem {
-                place: Some(place(file, node.at)),
+                place: Some(origin.place("")),
                 object: None,
                 field: field.into(),
                 reason: Reason::Missing(why),
             });
             return;
         };
-        if let Some(item_kind) = kind.strip_suffix("List")
-            && let Content::Map(entries) = &mut node.content
-        {
-            let items =
-                entries.iter_mut().find(|(key, _, _)| key == "items").map(|(_, _, items)| items);
-            if let Some(Node { content: Content::List(items), .. }) = items {
-                let listed = (!item_kind.is_empty()).then_some((version.as_str(), item_kind));
-                for item in std::mem::take(items) {
-                    self.object(file, item, listed);
-                }
+        if let Some(item_kind) = kind.strip_suffix("List") {
+            let listed = (!item_kind.is_empty()).then_some((version.as_str(), item_kind));
+            for (i, item) in node.take_list("items").into_iter().enumerate() {
+                let origin = Origin { item: format!("items[{i}]"), at: item.at, ..origin.clone() };
+                self.object(origin, item, listed);
             }
             return;
         }
         match (version.as_str(), kind.as_str()) {
             ("v1", "Service") => {
-                self.typed(file, node, Kind::Service, |s: &Service| &s.metadata, Body::Service)
+                self.typed(origin, node, Kind::Service, |s: &Service| &s.metadata, Body::Service)
             }
             ("discovery.k8s.io/v1", "EndpointSlice") => {
                 self.typed(
-                    file,
+                    origin,
                     node,
                     Kind::EndpointSlice,
                     |s: &EndpointSlice| &s.metadata,
@@ -129,21 +142,21 @@ impl File {
             }
             ("v1", "Endpoints") => {
                 self.typed(
-                    file,
+                    origin,
                     node,
                     Kind::Endpoints,
                     |e: &Endpoints| &e.metadata,
                     Body::Endpoints,
                 );
             }
-            ("v1", "Pod") => self.typed(file, node, Kind::Pod, |p: &Pod| &p.metadata, Body::Pod),
+            ("v1", "Pod") => self.typed(origin, node, Kind::Pod, |p: &Pod| &p.metadata, Body::Pod),
             _ => self.ignored += 1,
         }
     }
 
     fn typed<T: DeserializeOwned>(
         &mut self,
-        file: &Arc<str>,
+        origin: Origin,
         node: Node,
         kind: Kind,
         metadata: fn(&T) -> &ObjectMeta,
@@ -154,12 +167,12 @@ impl File {
             Ok(object) => ObjectName::of(metadata(object)),
             Err(_) => named_in(&node),
         };
-        let origin = Arc::new(Origin { file: file.clone(), node });
         let key = name.map(|name| ObjectKey { kind, name });
         let before = self.problems.len();
         let mut report = |field: String, reason| {
-            let problem = Problem { place: None, object: key.clone(), field, reason };
-            self.problems.push(origin.locate(problem));
+            // The tree is at hand: no need to ask the origin.
+            let place = Some(place(&origin.file, node.find(&field)));
+            self.problems.push(Problem { place, object: key.clone(), field, reason });
         };
         for field in unknown {
             let reason = misplaced(kind, &field).map_or(Reason::UnknownField, Reason::Misplaced);
@@ -168,7 +181,7 @@ impl File {
         match &parsed {
             Err((field, message)) => report(field.clone(), Reason::Unreadable(message.clone())),
             // If the name stands elsewhere, that was said above.
-            Ok(_) if key.is_none() && origin.node.get("name").is_none() => {
+            Ok(_) if key.is_none() && node.get("name").is_none() => {
                 let why = format!("{} has no name: set one", kind.name());
                 report("metadata.name".into(), Reason::Missing(why));
             }
@@ -176,7 +189,11 @@ impl File {
         }
         let broken = self.problems[before..].iter().any(|problem| problem.reason.is_error());
         if let (Ok(object), Some(key), false) = (parsed, key, broken) {
-            self.documents.push(Document { key, origin, body: body(Box::new(object)) });
+            self.documents.push(Document {
+                key,
+                origin: Arc::new(origin),
+                body: body(Box::new(object)),
+            });
         }
     }
 }

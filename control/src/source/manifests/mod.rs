@@ -13,7 +13,7 @@ mod resolve;
 mod watch;
 mod yaml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,7 +35,8 @@ pub struct Manifests {
     path: PathBuf,
     allocator: Allocator,
     files: BTreeMap<Arc<str>, Loaded>,
-    last: Option<Resolved>,
+    /// Something was read already.
+    loaded: bool,
 }
 
 /// A file as last read.
@@ -55,35 +56,28 @@ impl Manifests {
             path: path.into(),
             allocator: Allocator::new(&settings.service_cidrs),
             files: BTreeMap::new(),
-            last: None,
+            loaded: false,
         }
     }
 
-    /// Reads what is there now. Gives events if it says something new; none says that all is as before.
+    /// Reads what is there now. Gives events if anything changed.
     pub fn load(&mut self) -> io::Result<Vec<Event>> {
-        let mut files = BTreeMap::new();
+        let mut texts = BTreeMap::new();
         for path in files_of(&self.path)? {
             let name: Arc<str> = path.to_string_lossy().into();
-            let former = self.files.remove(&name);
-            let loaded = match std::fs::read(&path) {
-                Ok(bytes) => Loaded::read(&name, bytes, former),
-                // Gone since the folder was listed: the next event says the same.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            match std::fs::read(&path) {
+                Ok(bytes) => drop(texts.insert(name, String::from_utf8_lossy(&bytes).into_owned())),
+                // Gone since the folder was listed: the next look says the same.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(io::Error::new(error.kind(), format!("{name}: {error}"))),
-            };
-            files.insert(name, loaded);
+            }
         }
-        self.files = files;
-        Ok(self.resolve())
+        Ok(self.take(texts))
     }
 
     /// Takes `text` for the only file, called `name`.
     pub fn load_text(&mut self, name: &str, text: &str) -> Vec<Event> {
-        let name: Arc<str> = name.into();
-        let former = self.files.remove(&name);
-        let loaded = Loaded::read(&name, text.into(), former);
-        self.files = BTreeMap::from([(name, loaded)]);
-        self.resolve()
+        self.take(BTreeMap::from([(name.into(), text.to_owned())]))
     }
 
     /// Objects of kinds that play no part here, Deployments for example.
@@ -92,53 +86,53 @@ impl Manifests {
         self.files.values().map(|file| file.ignored).sum()
     }
 
+    fn take(&mut self, texts: BTreeMap<Arc<str>, String>) -> Vec<Event> {
+        let mut former = std::mem::take(&mut self.files);
+        let mut changed = !std::mem::replace(&mut self.loaded, true);
+        for (name, text) in texts {
+            let loaded = match former.remove(&name) {
+                Some(same) if same.text == text => same,
+                other => {
+                    changed = true;
+                    Loaded::read(&name, text, other)
+                }
+            };
+            self.files.insert(name, loaded);
+        }
+        changed |= !former.is_empty();
+        if changed { self.resolve() } else { Vec::new() }
+    }
+
     fn resolve(&mut self) -> Vec<Event> {
         let documents = self.files.values().flat_map(|file| &file.documents);
-        let mut resolved = resolve(documents, &mut self.allocator);
-        resolved
-            .problems
-            .extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
-        resolved.problems.sort();
-        if self.last.as_ref() == Some(&resolved) {
-            return Vec::new();
-        }
-        let list = |objects: &[Object]| objects.iter().cloned().map(Change::of).collect();
-        let events = vec![
-            Event::Problems(resolved.problems.clone()),
-            Event::Reset {
-                kind: Kind::Service,
-                objects: list(&resolved.services),
-                unreadable: Vec::new(),
-            },
-            Event::Reset {
-                kind: Kind::EndpointSlice,
-                objects: list(&resolved.slices),
-                unreadable: Vec::new(),
-            },
-        ];
-        self.last = Some(resolved);
-        events
+        let Resolved { services, slices, mut problems } = resolve(documents, &mut self.allocator);
+        problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
+        problems.sort();
+        let reset = |kind, objects: Vec<Object>| {
+            let objects = objects.into_iter().map(Change::of).collect();
+            Event::Reset { kind, objects, unreadable: Vec::new() }
+        };
+        vec![
+            Event::Problems(problems),
+            reset(Kind::Service, services),
+            reset(Kind::EndpointSlice, slices),
+        ]
     }
 }
 
 impl Loaded {
-    fn read(name: &Arc<str>, bytes: Vec<u8>, former: Option<Self>) -> Self {
-        let text = String::from_utf8_lossy(&bytes);
-        if let Some(former) = former.as_ref().filter(|former| former.text == text) {
-            let Self { text, problems, ignored, documents } = former;
-            let (text, problems, documents) = (text.clone(), problems.clone(), documents.clone());
-            return Self { text, problems, ignored: *ignored, documents };
-        }
+    fn read(name: &Arc<str>, text: String, former: Option<Self>) -> Self {
         let file = File::read(name, &text);
         let mut documents = Vec::new();
         if file.is_broken() {
-            let here = |key: &ObjectKey| file.documents.iter().any(|document| document.key == *key);
+            let here: HashSet<&ObjectKey> =
+                file.documents.iter().map(|document| &document.key).collect();
             documents.extend(former.into_iter().flat_map(|former| former.documents));
-            documents.retain(|document| !here(&document.key));
+            documents.retain(|document| !here.contains(&document.key));
         }
         let File { documents: mut new, problems, ignored } = file;
         documents.append(&mut new);
-        Self { text: text.into_owned(), problems, ignored, documents }
+        Self { text, problems, ignored, documents }
     }
 }
 

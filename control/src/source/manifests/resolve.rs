@@ -17,7 +17,7 @@ use crate::object::{
 };
 
 /// What a set of files says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) services: Vec<Object>,
     pub(super) slices: Vec<Object>,
@@ -94,7 +94,6 @@ pub(super) fn resolve<'a>(
             }
         }
     }
-    problems.sort();
     Resolved {
         services: services.into_values().map(|(service, _)| Object::Service(service)).collect(),
         slices: slices.into_iter().map(Object::Slice).collect(),

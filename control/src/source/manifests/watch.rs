@@ -36,7 +36,16 @@ pub async fn run(mut manifests: Manifests, handle: Handle) -> Result<(), Ended> 
         // Taken before reading: a change while reading differs from it and is read next time.
         let fingerprint = fingerprint(&manifests.path);
         if fingerprint != seen || seen.is_none() {
-            match manifests.load() {
+            // A large folder takes seconds to parse; meanwhile the control loop has other news.
+            let load = move || {
+                let loaded = manifests.load();
+                (manifests, loaded)
+            };
+            let Ok((back, loaded)) = tokio::task::spawn_blocking(load).await else {
+                return Err(Ended);
+            };
+            manifests = back;
+            match loaded {
                 Ok(events) => {
                     seen = fingerprint;
                     if !connected || stale.take().is_some() {

@@ -110,6 +110,15 @@ impl Node {
         self.entry(key).map(|(_, _, node)| node)
     }
 
+    /// Takes the items out of a list.
+    pub(super) fn take_list(&mut self, key: &str) -> Vec<Self> {
+        let Content::Map(entries) = &mut self.content else { return Vec::new() };
+        match entries.iter_mut().find(|(name, _, _)| name == key) {
+            Some((_, _, Self { content: Content::List(items), .. })) => std::mem::take(items),
+            _ => Vec::new(),
+        }
+    }
+
     /// The text of a field.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         match &self.get(key)?.content {
