@@ -165,6 +165,6 @@ fn conntrack_config(config: &Config) -> ConntrackConfig {
     ConntrackConfig {
         connections_v4: *connections as usize,
         connections_v6: *connections_v6 as usize,
-        timeouts: timeouts.clone(),
+        timeouts: *timeouts,
     }
 }
