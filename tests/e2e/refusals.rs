@@ -1,0 +1,80 @@
+//! What nobody serves is refused at once, not waited for.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::client::{source_for, udp};
+use crate::service::{ECHO, Endpoint, HTTP, Kind, Policy, Service};
+use crate::site::{Layout, Site};
+
+/// "At once": far below the second after which TCP tries again.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+#[test]
+fn a_service_without_endpoints_is_refused_at_once() {
+    let services = [
+        Service::new("shared", 10, Policy::Cluster).with([Endpoint::Absent; 2]),
+        Service::new("kept", 20, Policy::Local).with([Endpoint::Absent; 2]),
+    ];
+    let Some(site) = Site::new(Layout::default(), &services) else { return };
+    for vip in services.iter().flat_map(Service::vips) {
+        site.client.run(|| {
+            refused_by_tcp(vip.at(&HTTP));
+            refused_by_udp(vip.at(&ECHO));
+        });
+    }
+}
+
+#[test]
+fn an_unknown_port_of_a_cluster_ip_is_refused_and_of_other_vips_dropped() {
+    let services = [Service::new("shared", 10, Policy::Cluster)];
+    let Some(site) = Site::new(Layout::default(), &services) else { return };
+    for vip in services[0].vips() {
+        let unknown = SocketAddr::new(vip.ip, 4242);
+        match vip.kind {
+            Kind::ClusterIp => site.client.run(|| {
+                refused_by_tcp(unknown);
+                refused_by_udp(unknown);
+            }),
+            // The node's own kernel answers for its ports.
+            Kind::NodePort => site.client.run(|| refused_by_tcp(unknown)),
+            _ => {
+                let before = site.metrics().dropped("vip_port_unknown");
+                let error = site.client.run(|| TcpStream::connect_timeout(&unknown, AT_ONCE));
+                assert_eq!(error.expect_err("nobody is there").kind(), ErrorKind::TimedOut);
+                assert!(site.metrics().dropped("vip_port_unknown") > before, "{vip:?}");
+            }
+        }
+    }
+}
+
+/// Addresses of the service range that no Service has.
+#[test]
+fn an_unallocated_cluster_ip_is_dropped_and_counted() {
+    let Some(site) = Site::new(Layout::default(), &[]) else { return };
+    for address in ["10.96.9.9:80", "[fd00:96::9999]:80"] {
+        let to: SocketAddr = address.parse().expect("an address");
+        let error = site.client.run(|| TcpStream::connect_timeout(&to, AT_ONCE));
+        assert_eq!(error.expect_err("nobody is there").kind(), ErrorKind::TimedOut, "{address}");
+    }
+    assert!(site.metrics().dropped("service_address_unallocated") >= 2);
+}
+
+/// Inside the client's namespace.
+pub(crate) fn refused_by_tcp(to: SocketAddr) {
+    let begin = Instant::now();
+    let error = TcpStream::connect_timeout(&to, Duration::from_secs(3)).expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}");
+    assert!(begin.elapsed() < AT_ONCE, "{to}: after {:?}", begin.elapsed());
+}
+
+/// The same; the socket is told by ICMP.
+pub(crate) fn refused_by_udp(to: SocketAddr) {
+    let socket = udp(source_for(to.ip()), 0);
+    socket.connect(to).expect("UDP connects without a packet");
+    socket.set_read_timeout(Some(AT_ONCE)).expect("not zero");
+    socket.send(b"anybody?").expect("the first packet knows nothing");
+    let error = socket.recv(&mut [0; 16]).expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}");
+}
