@@ -274,11 +274,12 @@ impl Engine {
         match destination {
             Destination::Service(found) => self.open(frame, arrival, packet, tuple, &found),
             Destination::VipPortUnknown { cluster: true }
-                if packet.tables.node.reject_unknown_cluster_ip_ports =>
+                if !packet.tables.node.reject_unknown_cluster_ip_ports =>
             {
-                self.reject(frame, arrival, packet)
+                Verdict::Drop(DropReason::VipPortUnknown)
             }
-            Destination::VipPortUnknown { .. } => Verdict::Drop(DropReason::VipPortUnknown),
+            // Upstream leaves ports of external addresses to the host; here is none that would refuse (OPN-6).
+            Destination::VipPortUnknown { .. } => self.reject(frame, arrival, packet),
             Destination::Unallocated => Verdict::Drop(DropReason::ServiceAddressUnallocated),
             // An endpoint in the node's own network may be asked past its Services without our knowledge.
             Destination::Reply if arrival.origin == Origin::Kernel => to_kernel(arrival),

@@ -26,7 +26,7 @@ use table::{Slot, Table};
 /// Milliseconds in which the sweep passes the whole table.
 const SWEEP_MILLIS: u64 = 4_000;
 /// Buckets one call of [`Conntrack::sweep`] visits at most.
-const SWEEP_BURST: usize = 64;
+const SWEEP_BURST: usize = 512;
 /// Buckets looked at for something to evict.
 const EVICT_BUCKETS: usize = 64;
 /// Candidates among which the oldest is evicted.

@@ -4,6 +4,8 @@
 //! frame that left, checks that it was allowed, and from then on holds the engine to it.
 //! One worker, no limits: capacity and rates have their own tests.
 
+pub mod story;
+
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -218,10 +220,9 @@ impl Model {
         let vip = (0..SERVICES).find(|&service| ip(Self::vip(self.f, service)) == flow.dst.0);
         match vip.map(|service| (service, self.endpoints[service].clone())) {
             Some((service, Some(endpoints))) if flow.dst.1 == 80 => {
-                return self.to_service(service, &endpoints, flow, flags, fate);
+                return self.ask_service(service, &endpoints, flow, flags, fate);
             }
-            Some((0, Some(_))) => return self.refused(flow, flags, fate),
-            Some((_, Some(_))) => return dropped(DropReason::VipPortUnknown),
+            Some((_, Some(_))) => return self.refused(flow, flags, fate),
             // The cluster IP lies in the service range; to the others there is no route.
             Some((0, None)) => return dropped(DropReason::ServiceAddressUnallocated),
             _ => {}
@@ -239,7 +240,7 @@ impl Model {
         assert_eq!(*fate, self.forwarded(flow.packet(flags)), "transit {flow:?}");
     }
 
-    fn to_service(
+    fn ask_service(
         &mut self,
         service: usize,
         endpoints: &[Ends],

@@ -277,6 +277,17 @@ fn masquerading(f: Family) -> Vec<Case> {
             ),
     );
     cases.push(
+        case("strays to a masquerade pool are not routed on")
+            .setup(move |setup| setup.node.masquerade_pool = vec![pool.parse().expect("valid")])
+            .outside(tcp(at(f.client, 5000), at(pool, MASQUERADE_PORT)), dropped(NoConnection))
+            .outside(tcp(at(f.client, 5000), at(pool, 80)), dropped(NoConnection))
+            .outside(
+                time_exceeded(f.client, pool, &udp(at(pool, 80), at(f.client, 9)).ip()),
+                dropped(NoConnection),
+            )
+            .outside(ping(f.client, pool, b"x"), dropped(UnsupportedProtocol)),
+    );
+    cases.push(
         case("no address to masquerade under")
             .setup(move |setup| {
                 setup.fib.ports[1].addresses.retain(|address| address.is_ipv4() != f.v4);
@@ -311,10 +322,17 @@ fn refusals(f: Family) -> Vec<Case> {
         web("an unknown port of a cluster IP, unless configured otherwise")
             .setup(|setup| setup.node.reject_unknown_cluster_ip_ports = false)
             .outside(tcp(client, at(f.cluster_ip, 81)), dropped(VipPortUnknown)),
-        web("an unknown port of a load balancer (VER-8)")
-            .outside(tcp(client, at(f.load_balancer, 81)), dropped(VipPortUnknown)),
-        web("a port of another protocol (VER-7)")
-            .outside(udp(client, at(f.load_balancer, 80)), dropped(VipPortUnknown)),
+        web("an unknown port of a load balancer (VER-8, OPN-6)").outside(
+            tcp(client, at(f.load_balancer, 81)),
+            answered_out(reset(at(f.load_balancer, 81))),
+        ),
+        web("a port of another protocol (VER-7)").outside(
+            udp(client, at(f.load_balancer, 80)),
+            answered_out(
+                port_unreachable(f.node_out, f.client, &udp(client, at(f.load_balancer, 80)).ip())
+                    .ip_fragment(0, 0),
+            ),
+        ),
         web("an unallocated service address (REJ-10)")
             .outside(tcp(client, at(f.unallocated, 80)), dropped(ServiceAddressUnallocated)),
         web("a reset to an unknown port is not answered")
