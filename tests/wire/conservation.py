@@ -71,7 +71,7 @@ def main(metrics, result):
     share = came["handed in"] / max(came["received"], 1)
     print(
         f"summary: {packets} packets, {lost} lost, {reordered} reordered, {share:.0%} handed over, "
-        f"dropped {sum(drops.values())}, p99 {worst:.0f} us"
+        f"dropped {sum(drops.values())}, p99 {worst:.0f} us, ready after {seen['readySeconds']:.1f} s"
     )
 
 

@@ -31,6 +31,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../../target}
 
 readonly all_cases=(v4 v6 v4-two-workers v6-two-workers churn churn-two-workers)
+# Packets on their way at a time: all there are fit any ring between the workers, however long one of them waits for
+# its turn on a core that it shares.
+readonly window=256
 readonly huge_pages=640 start_limit=30 stop_limit=10
 
 vipgate='' perf='' huge=yes rate=20000 seconds=5 keep=no
@@ -43,6 +46,8 @@ main() {
     trap clean_up EXIT
     trap 'exit 1' INT TERM HUP
     work=$(mktemp -d /tmp/vipgate-wire.XXXXXX)
+    # Where DPDK may make a folder; as an ordinary user in a namespace it would take itself for root and try /run.
+    export RUNTIME_DIRECTORY=$work
     reserve_huge_pages
     local name
     for name in "${cases[@]}"; do
@@ -172,7 +177,7 @@ start_generator() {
     shift
     [[ $huge == yes ]] || no_huge=(--no-huge)
     "$perf" wire --socket "$PWD/client.sock" --socket "$PWD/backend.sock" --queues "$queues" "${no_huge[@]}" \
-        --rate "$rate" --duration "$seconds" --warm-up "$start_limit" --require-zero-loss --json result.json "$@" \
+        --rate "$rate" --window "$window" --duration "$seconds" --warm-up "$start_limit" --require-zero-loss --json result.json "$@" \
         >perf.log 2>&1 &
     perf_pid=$!
     local tries=0

@@ -210,7 +210,8 @@ where
     }
 
     fn start(&mut self, now: u64) {
-        let Times { hz, run, .. } = self.times;
+        let Times { hz, ready, run, .. } = self.times;
+        self.tally.ready = now - (self.ready_until - ready);
         self.sending = Pace::new(self.plan.rate, hz, now);
         self.renewing = Pace::new(self.plan.renewals, hz, now);
         self.flows = (0..self.plan.flows).map(|number| Some(self.new_flow(number, now))).collect();
@@ -250,11 +251,12 @@ where
         }
     }
 
-    /// Sends what is due, at most a burst.
+    /// Sends what is due, at most a burst, and no more than the window has room for.
     fn send(&mut self, now: u64) -> bool {
         let mut sent = false;
         for _ in 0..BURST {
-            if !self.sending.is_due(now) || !self.send_one(now) {
+            let open = self.plan.window.is_none_or(|window| self.tally.missing() < window);
+            if !open || !self.sending.is_due(now) || !self.send_one(now) {
                 break;
             }
             self.sending.take();

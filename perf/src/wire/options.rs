@@ -75,6 +75,11 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 0.0, value_name = "FLOWS", value_parser = not_negative)]
     new_connection_rate: f64,
 
+    /// Pause while so many packets are on their way or lost: where processes share cores, one that waits for its turn
+    /// must not make the queues of the others overflow
+    #[arg(long, value_name = "PACKETS", value_parser = clap::value_parser!(u64).range(1..))]
+    window: Option<u64>,
+
     /// Length of frames in bytes, with FCS
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(64..=1518))]
     size: u16,
@@ -133,6 +138,7 @@ impl Options {
             flows: self.flows,
             rate: self.rate,
             renewals: self.new_connection_rate,
+            window: self.window,
         };
         plan.check().map(|()| plan)
     }

@@ -41,6 +41,8 @@ pub(super) struct Plan {
     pub(super) rate: f64,
     /// Flows that end and make place for new ones a second.
     pub(super) renewals: f64,
+    /// Packets that may be on their way at a time, lost ones included.
+    pub(super) window: Option<u64>,
 }
 
 /// A Service address.
@@ -207,6 +209,7 @@ pub(super) mod tests {
             flows: 20,
             rate: 10_000.0,
             renewals: 0.0,
+            window: None,
         }
     }
 

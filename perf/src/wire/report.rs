@@ -81,6 +81,8 @@ pub(super) struct Tally {
     pub(super) other: u64,
     faults: [u64; Fault::ALL.len()],
     examples: Vec<String>,
+    /// How long it took until everything answered, in cycles.
+    pub(super) ready: u64,
     /// When the first and the last client packet was sent, in cycles.
     pub(super) sending: Option<(u64, u64)>,
     hz: u64,
@@ -107,6 +109,7 @@ impl Tally {
             other: 0,
             faults: [0; Fault::ALL.len()],
             examples: Vec::new(),
+            ready: 0,
             sending: None,
             hz,
         }
@@ -143,6 +146,7 @@ impl Tally {
         let faults = Fault::ALL.into_iter().filter(|&fault| self.faults[fault as usize] > 0);
         Report {
             passed: false,
+            ready_seconds: ratio(self.ready, self.hz),
             seconds,
             to_backends,
             to_clients,
@@ -189,6 +193,8 @@ impl Side {
 pub(super) struct Report {
     /// Whether all that was required holds.
     pub(super) passed: bool,
+    /// From the start of the generator until every VIP and backend answered.
+    pub(super) ready_seconds: f64,
     /// From the first to the last packet of a client.
     pub(super) seconds: f64,
     pub(super) to_backends: Way,
@@ -289,8 +295,8 @@ impl fmt::Display for Report {
         let Flows { opened, completed, given_up } = self.flows;
         writeln!(
             f,
-            "flows: {opened} opened, {completed} completed, {given_up} given up, in {:.1} s",
-            self.seconds
+            "flows: {opened} opened, {completed} completed, {given_up} given up, in {:.1} s, ready after {:.1} s",
+            self.seconds, self.ready_seconds
         )?;
         let (refusals, other) = (self.refusals, self.other_frames);
         writeln!(

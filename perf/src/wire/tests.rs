@@ -237,6 +237,26 @@ fn flows_end_and_begin_at_the_new_connection_rate() {
 }
 
 #[test]
+fn a_window_of_one_lets_one_packet_travel_at_a_time() {
+    let (report, stage) = play(Mischief::None, false, 2, |plan| {
+        (plan.window, plan.rate) = (Some(1), 1e6);
+    });
+    assert_eq!(stage, Stage::Over);
+    assert!(report.passed, "{report}");
+    // There and back takes two steps, and then the next one is sent.
+    let most = TIMES.run / STEP / 2 + 60;
+    assert!((most / 2..=most).contains(&report.to_backends.sent), "{report}");
+
+    let (report, _) =
+        play(Mischief::Lose(Direction::Forward), false, 1, |plan| plan.window = Some(1));
+    assert_eq!(
+        report.to_backends.sent,
+        u64::from(VICTIM),
+        "a lost packet holds its place: {report}"
+    );
+}
+
+#[test]
 fn udp_fits_frames_of_64_bytes() {
     let (report, _) = play(Mischief::None, false, 1, |plan| {
         plan.vips.retain(|vip| vip.protocol == Protocol::Udp);
