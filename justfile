@@ -33,10 +33,11 @@ process:
     cargo build --locked --workspace
     cargo test --locked -p vipgate -p perf
 
-# A real virtio-net PCI NIC: vipgate in a QEMU guest behind vfio-pci.
+# A real virtio-net PCI NIC: vipgate in a QEMU guest behind vfio-pci, with one queue and with two.
 qemu:
     cargo build --locked --bin vipgate
     tests/qemu/run.sh --require --binary target/debug/vipgate
+    tests/qemu/run.sh --require --binary target/debug/vipgate --queues 2
 
 # Everything, with packages installed first.
 test:
