@@ -1,6 +1,6 @@
 //! A network namespace that lives as long as its value, and processes in it that do not outlive theirs.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -162,13 +162,16 @@ fn sweep() {
         else {
             continue;
         };
-        if Path::new("/proc").join(maker).exists() {
+        // One that has ended but that nobody waits for is still there, but has no program any more.
+        if Path::new("/proc").join(maker).join("exe").read_link().is_ok() {
             continue;
         }
         for pid in ip(&["pids", name]).lines().filter_map(|pid| pid.trim().parse().ok()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         ip(&["del", name]);
+        let site = name.rsplit_once('-').map_or(name, |(site, _)| site);
+        let _ = fs::remove_dir_all(std::env::temp_dir().join(site));
     }
 }
 

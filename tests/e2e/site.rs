@@ -128,7 +128,7 @@ const SIDES: [Side; 2] = [
     },
 ];
 
-/// A folder that goes with its value.
+/// A folder that goes with its value. Named as the site's namespaces, so that it is swept with them.
 struct Folder(PathBuf);
 
 impl Drop for Folder {

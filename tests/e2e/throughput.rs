@@ -31,7 +31,8 @@ fn iperf3_tcp_and_udp_through_load_balancers_v4_and_v6() {
             let (client, name) = (&site.client, &vip.ip);
             let tcp = iperf3(client, &format!("{name} -t {seconds}"));
             let received = &tcp["end"]["sum_received"]["bits_per_second"];
-            println!("{name}: TCP {received} bit/s");
+            let again = &tcp["end"]["sum_sent"]["retransmits"];
+            println!("{name}: TCP {received} bit/s, {again} segments sent again");
             assert!(received.as_f64() > Some(20e6), "{name}: {received} bit/s");
             // Backend to client, too.
             iperf3(client, &format!("{name} -t 1 -R"));
