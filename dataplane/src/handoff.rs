@@ -12,6 +12,9 @@ use crate::nic::BURST;
 
 /// Bursts a ring holds.
 const RING: usize = 256;
+/// Bursts waiting in a ring from which on only full ones are added: its owner is behind, and a ring full of bursts of
+/// one frame each would hold little.
+const BACKLOG: usize = 16;
 
 /// A frame and how it came in.
 #[derive(Debug)]
@@ -67,10 +70,12 @@ impl<F> Links<F> {
         push(ring, batch, &mut self.sent)
     }
 
-    /// Sends what was collected. A batch that found no room comes back: then call again, until nothing does.
+    /// Sends what was collected, but to peers that are behind. A batch that found no room comes back: then call again,
+    /// until nothing does.
     #[must_use]
     pub fn flush(&mut self) -> Option<Batch<F>> {
-        let waiting = self.outgoing.iter_mut().filter(|(_, batch)| !batch.is_empty());
+        let ready = |ring: &Ring<F>, batch: &Batch<F>| !batch.is_empty() && ring.len() < BACKLOG;
+        let waiting = self.outgoing.iter_mut().filter(|(ring, batch)| ready(ring, batch));
         waiting.into_iter().find_map(|(ring, batch)| push(ring, batch, &mut self.sent))
     }
 

@@ -67,7 +67,7 @@ fn parked_and_sent(f: Family, on_link: bool) -> Case {
         .setup(move |setup| forget_neighbor(setup, hop))
         .then(move |gateway| {
             let receive = |gateway: &mut Gateway| {
-                if on_link { gateway.from_outside(&packet) } else { gateway.from_pods(&packet) }
+                if on_link { gateway.outside(&packet) } else { gateway.pods(&packet) }
             };
             assert_eq!(receive(gateway), Fate::Parked);
             assert_eq!(gateway.wanted(), [(port, ip(hop).into())]);
@@ -87,7 +87,7 @@ fn parked_too_long(f: Family) -> Case {
         .setup(move |setup| forget_neighbor(setup, f.backends[0]))
         .covers(NeighborUnresolved)
         .then(move |gateway| {
-            assert_eq!(gateway.from_outside(&asked(f, 5000)), Fate::Parked);
+            assert_eq!(gateway.outside(&asked(f, 5000)), Fate::Parked);
             let before = gateway.totals();
             gateway.wait(1_000);
             assert_eq!(gateway.collect(&before), [dropped(NeighborUnresolved)]);
@@ -99,9 +99,9 @@ fn parked_too_many(f: Family) -> Case {
         .setup(move |setup| forget_neighbor(setup, f.backends[0]))
         .then(move |gateway| {
             for port in 0..64 {
-                assert_eq!(gateway.from_outside(&asked(f, 5000 + port)), Fate::Parked);
+                assert_eq!(gateway.outside(&asked(f, 5000 + port)), Fate::Parked);
             }
-            assert_eq!(gateway.from_outside(&asked(f, 6000)), dropped(NeighborUnresolved));
+            assert_eq!(gateway.outside(&asked(f, 6000)), dropped(NeighborUnresolved));
         })
 }
 
@@ -119,28 +119,33 @@ fn transmit_queue_full(f: Family) -> Case {
             let fates = gateway.collect(&before);
             assert_eq!(fates[..4], [5000, 5001, 5002, 5003].map(|port| asked_inside(f, port)));
             assert_eq!(fates[4..], [dropped(TransmitFull), dropped(TransmitFull)]);
-            assert_eq!(gateway.from_outside(&asked(f, 5004)), asked_inside(f, 5004));
+            assert_eq!(gateway.outside(&asked(f, 5004)), asked_inside(f, 5004));
         })
 }
 
 /// A worker that does not come to take what is its own.
 fn ring_full(f: Family) -> Case {
-    named("a worker is stuck", f).setup(|setup| setup.workers = 2).covers(HandoverFull).then(
+    let setup = |setup: &mut Setup| {
+        setup.workers = 2;
+        setup.queue_depth = 1 << 15;
+    };
+    named("a worker is stuck", f).setup(setup).covers(HandoverFull).then(
         move |gateway| {
             let before = gateway.totals();
-            let polls = 2_000;
+            let polls = 20_000;
             for port in 0..polls {
                 gateway.put(0, OUT, &asked(f, 5000 + port).macs(ROUTER, OUT_MAC).frame());
                 gateway.poll_one(0);
             }
-            // Its ring holds 256 bursts, here of one frame each.
+            // Its ring holds 16 bursts of what there was, here one frame each, and then 240 full ones; another one
+            // was being collected.
             gateway.poll();
             let fates = gateway.collect(&before);
             let lost = fates.iter().filter(|fate| **fate == dropped(HandoverFull)).count();
             let sent = fates.iter().filter(|fate| matches!(fate, Fate::Sent(IN, _))).count();
             assert_eq!(sent + lost, usize::from(polls));
-            let foreign = usize::try_from(gateway.counters[1].work.handed_in.get());
-            assert_eq!(foreign, Ok(256));
+            let foreign = gateway.counters[1].work.handed_in.get();
+            assert!((0..32).contains(&(foreign - (16 + 240 * 32))), "{foreign} handed over");
             assert!(lost > 500, "{lost} lost");
         },
     )
@@ -157,10 +162,10 @@ fn rejects_limited(f: Family) -> Case {
             let syn = tcp(at(f.client, 5000), at(f.external_ip, 80));
             for second in 0..3 {
                 for _ in 0..2 {
-                    let fate = gateway.from_outside(&syn);
+                    let fate = gateway.outside(&syn);
                     assert!(matches!(fate, Fate::Answered(..)), "second {second}: {fate:?}");
                 }
-                assert_eq!(gateway.from_outside(&syn), dropped(RejectLimited));
+                assert_eq!(gateway.outside(&syn), dropped(RejectLimited));
                 gateway.wait(1_000);
             }
         })
@@ -172,8 +177,8 @@ fn errors_limited(f: Family) -> Case {
         .covers(IcmpLimited)
         .then(move |gateway| {
             let late = asked(f, 5000).ttl(1);
-            assert!(matches!(gateway.from_outside(&late), Fate::Answered(..)));
-            assert_eq!(gateway.from_outside(&late), dropped(IcmpLimited));
+            assert!(matches!(gateway.outside(&late), Fate::Answered(..)));
+            assert_eq!(gateway.outside(&late), dropped(IcmpLimited));
         })
 }
 
