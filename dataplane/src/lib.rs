@@ -1,5 +1,7 @@
 //! vipgate's packet engine.
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data is small"))]
+
 pub mod answer;
 pub mod classify;
 pub mod clock;

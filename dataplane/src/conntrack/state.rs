@@ -166,7 +166,8 @@ mod tests {
     fn legal_sequences_reach_their_states() {
         const CLIENT: bool = false;
         const BACKEND: bool = true;
-        let cases: &[(&str, State, &[(bool, u8, State)])] = &[
+        type Steps = &'static [(bool, u8, State)];
+        let cases: &[(&str, State, Steps)] = &[
             (
                 "open, close by client",
                 State::SynSent,
