@@ -361,7 +361,7 @@ fn masquerade_ports_of_workers_do_not_overlap() {
             let mut sources = std::collections::HashSet::new();
             for number in 0..2_000 {
                 let packet = udp(at(f.client, 5000 + number), at(f.load_balancer, 80));
-                if let Fate::Sent(_, frame) = gateway.from_outside(&packet) {
+                if let Fate::Sent(_, frame) = gateway.outside(&packet) {
                     assert!(sources.insert(ends(&frame).0), "one source twice");
                 }
             }

@@ -4,6 +4,8 @@
 //! frame that left, checks that it was allowed, and from then on holds the engine to it.
 //! One worker, no limits: capacity and rates have their own tests.
 
+#![allow(dead_code, reason = "every test crate uses its own part")]
+
 pub mod story;
 
 use std::collections::{HashMap, HashSet};

@@ -140,15 +140,15 @@ fn flood(f: Family) -> Case {
         .then(move |gateway| {
             let (pieces, sent) =
                 (question(f).fragments(0, 40), question_inside(f).fragments(0, 40));
-            assert_eq!(gateway.from_outside(&pieces[0]), sent_in(sent[0].clone()));
+            assert_eq!(gateway.outside(&pieces[0]), sent_in(sent[0].clone()));
             for id in 1..=4 {
                 gateway.now = gateway.now.after(1);
                 let piece = &question(f).fragments(id, 40)[0];
-                assert!(matches!(gateway.from_outside(piece), Fate::Sent(..)));
+                assert!(matches!(gateway.outside(piece), Fate::Sent(..)));
             }
-            assert_eq!(gateway.from_outside(&pieces[1]), dropped(FragmentUnknown));
+            assert_eq!(gateway.outside(&pieces[1]), dropped(FragmentUnknown));
             let last = question(f).fragments(4, 40).remove(2);
-            assert!(matches!(gateway.from_outside(&last), Fate::Sent(..)));
+            assert!(matches!(gateway.outside(&last), Fate::Sent(..)));
         })
 }
 
@@ -172,7 +172,7 @@ fn hostile(f: Family) -> Vec<Case> {
     let piece = |number: u8, bytes: &[u8], offset: u16, more: bool| {
         let packet = raw(f.client, f.load_balancer, number, bytes);
         if f.v4 {
-            packet.ip_fragment(5, offset / 8 | if more { 0x2000 } else { 0 })
+            packet.ip_fragment(5, (offset / 8) | if more { 0x2000 } else { 0 })
         } else {
             packet.extension(FRAGMENT, &fragment_header(5, offset, more))
         }

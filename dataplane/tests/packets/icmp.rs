@@ -198,7 +198,7 @@ fn harmless(f: Family) -> Vec<Case> {
             .then(move |gateway| {
                 // The error belongs to no connection any more: as it is not to a VIP, it is nobody's.
                 let error = unreachable();
-                assert_eq!(gateway.from_pods(&error), sent_out(error.ttl(63)));
+                assert_eq!(gateway.pods(&error), sent_out(error.ttl(63)));
                 assert_eq!(gateway.connections(), 0);
             }),
         opened(format!("an error ends nothing, v4 {}", f.v4), f, false, Tcp)

@@ -249,8 +249,8 @@ fn picked_up(f: Family) -> Case {
                 Fate::Sent(IN, frame) => frame[38..54].to_vec(),
                 fate => panic!("{fate:?}"),
             };
-            let first = destination(gateway.from_outside(&from(SYN)));
-            assert_eq!(destination(other.from_outside(&from(ACK))), first, "port {port}");
+            let first = destination(gateway.outside(&from(SYN)));
+            assert_eq!(destination(other.outside(&from(ACK))), first, "port {port}");
             *backends.entry(first).or_insert(0) += 1;
         }
         assert!(backends.len() == 3 && backends.values().all(|&count| count > 40), "{backends:?}");
@@ -293,7 +293,7 @@ fn direct_without_checksum(f: Family) -> Case {
         .then(move |gateway| {
             gateway.judged = f.v4;
             for _ in 0..2 {
-                assert_eq!(gateway.from_outside(&to()), sent_in(to().ttl(63)));
+                assert_eq!(gateway.outside(&to()), sent_in(to().ttl(63)));
             }
         })
 }
@@ -323,7 +323,7 @@ fn both_get_their_answers(gateway: &mut Gateway, f: Family, asked: [(std::net::I
     let mut ports = vec![];
     for (flags, back) in [(SYN, SYN | ACK), (ACK, ACK)] {
         for end in asked {
-            let fate = gateway.from_outside(&tcp(client, end).flags(flags));
+            let fate = gateway.outside(&tcp(client, end).flags(flags));
             let Fate::Sent(IN, frame) = fate else { panic!("{fate:?}") };
             let port = u16::from_be_bytes([frame[l4], frame[l4 + 1]]);
             let inside = tcp(at(f.client, port), at(f.backends[0], 8080)).flags(flags).ttl(63);
@@ -331,7 +331,7 @@ fn both_get_their_answers(gateway: &mut Gateway, f: Family, asked: [(std::net::I
             ports.push(port);
             let reply = tcp(at(f.backends[0], 8080), at(f.client, port)).flags(back);
             let back = tcp(end, client).flags(back).ttl(63);
-            assert_eq!(gateway.from_pods(&reply), sent_out(back));
+            assert_eq!(gateway.pods(&reply), sent_out(back));
         }
     }
     assert_eq!(ports[..2], ports[2..], "a connection keeps its port");
@@ -353,7 +353,7 @@ fn half_open_are_evicted(f: Family) -> Case {
         .handshake(f, 0)
         .then(move |gateway| {
             for port in 10_000..12_000 {
-                let fate = gateway.from_outside(&tcp(at(f.client, port), vip(f)));
+                let fate = gateway.outside(&tcp(at(f.client, port), vip(f)));
                 assert!(matches!(fate, Fate::Sent(..)), "port {port}: {fate:?}");
             }
             assert!(gateway.connections() <= 101);
@@ -375,26 +375,26 @@ fn established_never_are(f: Family) -> Case {
             for port in 10_000..10_200 {
                 let client = at(f.client, port);
                 let backend = at(f.backends[0], 8080);
-                let fate = gateway.from_outside(&tcp(client, vip(f)));
+                let fate = gateway.outside(&tcp(client, vip(f)));
                 if fate == dropped(ConntrackFull) {
                     continue;
                 }
                 assert_eq!(fate, sent_in(tcp(client, backend).ttl(63)));
-                gateway.from_pods(&tcp(backend, client).flags(SYN | ACK));
-                gateway.from_outside(&tcp(client, vip(f)).flags(ACK));
+                gateway.pods(&tcp(backend, client).flags(SYN | ACK));
+                gateway.outside(&tcp(client, vip(f)).flags(ACK));
                 open.push(port);
             }
             assert_eq!(open.len(), 100, "exactly the capacity");
             for &port in &open {
                 let (client, backend) = (at(f.client, port), at(f.backends[0], 8080));
-                let fate = gateway.from_outside(&tcp(client, vip(f)).flags(ACK));
+                let fate = gateway.outside(&tcp(client, vip(f)).flags(ACK));
                 assert_eq!(fate, sent_in(tcp(client, backend).flags(ACK).ttl(63)));
             }
             // One that closes makes room again.
             let (client, backend) = (at(f.client, open[7]), at(f.backends[0], 8080));
-            gateway.from_outside(&tcp(client, vip(f)).flags(FIN | ACK));
-            gateway.from_pods(&tcp(backend, client).flags(FIN | ACK));
-            let fate = gateway.from_outside(&tcp(at(f.client, 5000), vip(f)));
+            gateway.outside(&tcp(client, vip(f)).flags(FIN | ACK));
+            gateway.pods(&tcp(backend, client).flags(FIN | ACK));
+            let fate = gateway.outside(&tcp(at(f.client, 5000), vip(f)));
             assert_eq!(fate, segment_at(f, 0, SYN));
             assert_eq!(gateway.connections(), 100);
             assert_eq!(gateway.counters[0].conntrack.evicted_closing.get(), 1);

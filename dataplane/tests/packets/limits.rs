@@ -77,7 +77,7 @@ fn parked_and_sent(f: Family, on_link: bool) -> Case {
             gateway.setup.fib.neighbors.push(NeighborSpec { port, address: ip(hop), mac });
             gateway.publish();
             gateway.poll();
-            assert_eq!(gateway.collect(&before), [sent.clone()]);
+            assert_eq!(gateway.collect(&before), std::slice::from_ref(&sent));
             assert_eq!(receive(gateway), sent);
         })
 }
@@ -129,26 +129,24 @@ fn ring_full(f: Family) -> Case {
         setup.workers = 2;
         setup.queue_depth = 1 << 15;
     };
-    named("a worker is stuck", f).setup(setup).covers(HandoverFull).then(
-        move |gateway| {
-            let before = gateway.totals();
-            let polls = 20_000;
-            for port in 0..polls {
-                gateway.put(0, OUT, &asked(f, 5000 + port).macs(ROUTER, OUT_MAC).frame());
-                gateway.poll_one(0);
-            }
-            // Its ring holds 16 bursts of what there was, here one frame each, and then 240 full ones; another one
-            // was being collected.
-            gateway.poll();
-            let fates = gateway.collect(&before);
-            let lost = fates.iter().filter(|fate| **fate == dropped(HandoverFull)).count();
-            let sent = fates.iter().filter(|fate| matches!(fate, Fate::Sent(IN, _))).count();
-            assert_eq!(sent + lost, usize::from(polls));
-            let foreign = gateway.counters[1].work.handed_in.get();
-            assert!((0..32).contains(&(foreign - (16 + 240 * 32))), "{foreign} handed over");
-            assert!(lost > 500, "{lost} lost");
-        },
-    )
+    named("a worker is stuck", f).setup(setup).covers(HandoverFull).then(move |gateway| {
+        let before = gateway.totals();
+        let polls = 20_000;
+        for port in 0..polls {
+            gateway.put(0, OUT, &asked(f, 5000 + port).macs(ROUTER, OUT_MAC).frame());
+            gateway.poll_one(0);
+        }
+        // Its ring holds 16 bursts of what there was, here one frame each, and then 240 full ones; another one
+        // was being collected.
+        gateway.poll();
+        let fates = gateway.collect(&before);
+        let lost = fates.iter().filter(|fate| **fate == dropped(HandoverFull)).count();
+        let sent = fates.iter().filter(|fate| matches!(fate, Fate::Sent(IN, _))).count();
+        assert_eq!(sent + lost, usize::from(polls));
+        let foreign = gateway.counters[1].work.handed_in.get();
+        assert!((0..32).contains(&(foreign - (16 + 240 * 32))), "{foreign} handed over");
+        assert!(lost > 500, "{lost} lost");
+    })
 }
 
 /// T15, T23.

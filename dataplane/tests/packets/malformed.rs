@@ -186,7 +186,7 @@ fn transport() -> Vec<Case> {
                         let sum = u32::from(right) + error;
                         ((sum & 0xffff) + (sum >> 16)) as u16
                     };
-                    let fate = gateway.from_outside(&packet.clone().checksum(wrong(right)));
+                    let fate = gateway.outside(&packet.clone().checksum(wrong(right)));
                     assert_eq!(fate, sent_in(inside.clone().checksum(wrong(expected))));
                 }
             }));

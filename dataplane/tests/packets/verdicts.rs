@@ -490,7 +490,7 @@ fn node_ports(f: Family) -> Vec<Case> {
             .outside(packet(f.node_out, 22), punted_out(packet(f.node_out, 22))),
         case("an external IP that is a node address goes first (NPT-10)")
             .service("ns/web", &[everywhere(f)])
-            .service("ns/other", &[other.clone()])
+            .service("ns/other", &[other])
             .outside(
                 packet(f.node_out, NODE_PORT),
                 sent_in(tcp(client, at(f.backends[2], 8080)).ttl(63)),

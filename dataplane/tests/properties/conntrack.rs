@@ -101,8 +101,8 @@ fn the_sweep_leaves_nothing_behind() {
 /// A table at rest for as long as a deadline may lie ahead, and then some.
 #[test]
 fn the_longest_timeout_survives_the_wrap_of_the_clock() {
-    let mut timeouts = Timeouts::default();
-    timeouts.tcp_established = Duration::from_secs(1_000_000);
+    let tcp_established = Duration::from_secs(1_000_000);
+    let timeouts = Timeouts { tcp_established, ..Timeouts::default() };
     let config = ConntrackConfig { connections_v4: 64, connections_v6: 4, timeouts };
     let mut table =
         Conntrack::new(&config, HashKey::new(5), config.plain_memory()).expect("memory fits");

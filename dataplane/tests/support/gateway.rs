@@ -5,6 +5,7 @@
 //! ```
 //! IPv6 alike: 2001:db8:f::/48, 2001:db8:1::fe, 2001:db8:1::1, fd00::1, fd00:244::/32.
 
+use std::iter;
 use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use dataplane::fib::{Fib, FibSpec, NeighborSpec, PortId, PortSpec, RouteSpec, Ro
 use dataplane::flow::{Address, Protocol};
 use dataplane::handoff;
 use dataplane::hash::HashKey;
+use dataplane::nic::Frame;
 use dataplane::nic::memory::{self, MemoryFrame, MemoryNic, Wire};
 use dataplane::service::writer::ServiceWriter;
 use dataplane::service::{Class, Frontend, FrontendAt, ServicePort};
@@ -436,38 +438,48 @@ impl Gateway {
         }
     }
 
-    /// What became of all frames since the last call. Sent frames come without order between ports and workers.
+    /// What became of all frames since `before`. Sent frames come without order between ports and workers.
     pub fn collect(&mut self, before: &Totals) -> Vec<Fate> {
-        let after = self.totals();
-        let mut fates = vec![];
-        let answered = after.answered - before.answered;
-        let mut left = vec![];
-        for wires in &self.wires {
-            for (port, wire) in (0..).zip(wires) {
-                while let Some(frame) = wire.receive() {
-                    left.push((port, frame));
+        let answered = self.totals().answered - before.answered;
+        let mut fates = self.collect_mixed(before);
+        let left = fates.iter().filter(|fate| matches!(fate, Fate::Sent(..))).count();
+        assert!(
+            answered == 0 || answered == left as u64,
+            "answers and forwarded frames in one go cannot be told apart"
+        );
+        if answered > 0 {
+            for fate in &mut fates {
+                if let Fate::Sent(port, frame) = fate {
+                    *fate = Fate::Answered(*port, std::mem::take(frame));
                 }
             }
         }
+        fates
+    }
+
+    /// The same, with answers among the frames sent.
+    pub fn collect_mixed(&mut self, before: &Totals) -> Vec<Fate> {
+        let after = self.totals();
+        let mut fates = vec![];
+        for (port, wire) in self.wires.iter().flat_map(|wires| (0..).zip(wires)) {
+            fates.extend(iter::from_fn(|| wire.receive()).map(|frame| Fate::Sent(port, frame)));
+        }
         for (port, ring) in (0..).zip(&self.kernel.punts) {
-            while let Some(frame) = ring.pop() {
-                fates.push(Fate::Punted(port, dataplane::nic::Frame::bytes(&frame).to_vec()));
-            }
+            let punted = iter::from_fn(|| ring.pop()).map(|frame| frame.bytes().to_vec());
+            fates.extend(punted.map(|frame| Fate::Punted(port, frame)));
         }
-        if self.judged {
-            left.iter().for_each(|(_, frame)| judge(frame));
-        }
-        assert!(
-            answered == 0 || answered == left.len() as u64,
-            "answers and forwarded frames in one go cannot be told apart"
-        );
-        let fate = if answered > 0 { Fate::Answered } else { Fate::Sent };
-        fates.extend(left.into_iter().map(|(port, frame)| fate(port, frame)));
         for (i, reason) in DropReason::ALL.into_iter().enumerate() {
             let count = after.drops[i] - before.drops[i];
             fates.extend((0..count).map(|_| Fate::Dropped(reason)));
         }
         fates.extend((before.parked..after.parked).map(|_| Fate::Parked));
+        if self.judged {
+            fates.iter().for_each(|fate| {
+                if let Fate::Sent(_, frame) = fate {
+                    judge(frame);
+                }
+            });
+        }
         self.assert_balanced();
         fates
     }
@@ -493,12 +505,12 @@ impl Gateway {
     }
 
     /// A packet from outside, as the router delivers it.
-    pub fn from_outside(&mut self, packet: &Packet) -> Fate {
+    pub fn outside(&mut self, packet: &Packet) -> Fate {
         self.receive(OUT, &packet.clone().macs(ROUTER, OUT_MAC).frame())
     }
 
     /// A packet from a pod.
-    pub fn from_pods(&mut self, packet: &Packet) -> Fate {
+    pub fn pods(&mut self, packet: &Packet) -> Fate {
         self.receive(IN, &packet.clone().macs(PODS, IN_MAC).frame())
     }
 
@@ -536,7 +548,7 @@ impl Gateway {
 
     /// Next hops asked for.
     pub fn wanted(&self) -> Vec<(PortId, Address)> {
-        std::iter::from_fn(|| self.kernel.wanted.pop()).collect()
+        iter::from_fn(|| self.kernel.wanted.pop()).collect()
     }
 }
 

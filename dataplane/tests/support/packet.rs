@@ -357,7 +357,7 @@ impl Packet {
                 let offset = u16::try_from(i * size).expect("an IP packet");
                 piece.body = Body::Raw { number, bytes: bytes.to_vec() };
                 if self.src.is_ipv4() {
-                    piece.ip_fragment(id, offset / 8 | if more { 0x2000 } else { 0 })
+                    piece.ip_fragment(id, (offset / 8) | if more { 0x2000 } else { 0 })
                 } else {
                     piece.extension(FRAGMENT, &fragment_header(u32::from(id), offset, more))
                 }
@@ -398,14 +398,14 @@ impl Packet {
     fn v6(&self, src: [u8; 16], dst: [u8; 16]) -> Vec<u8> {
         let mut chain = vec![];
         for (i, (_, bytes)) in self.extensions.iter().enumerate() {
-            let next = self.extensions.get(i + 1).map_or(self.number(), |(kind, _)| *kind);
+            let next = self.extensions.get(i + 1).map_or_else(|| self.number(), |(kind, _)| *kind);
             chain.push(next);
             chain.extend(&bytes[1..]);
         }
         chain.extend(self.body());
         let mut ip = vec![0x60, 0, 0, 0];
         ip.extend(u16::try_from(chain.len()).expect("an IP packet").to_be_bytes());
-        ip.push(self.extensions.first().map_or(self.number(), |(kind, _)| *kind));
+        ip.push(self.extensions.first().map_or_else(|| self.number(), |(kind, _)| *kind));
         ip.push(self.ttl);
         ip.extend(src);
         ip.extend(dst);
