@@ -120,6 +120,12 @@ impl Assembly {
         changed.then(|| self.writer.table())
     }
 
+    /// Forgets which frontends and endpoints are gone since before the last call (see
+    /// [`ServiceWriter::forget_retired`]). The next table, if that changed it.
+    pub fn forget_retired(&mut self) -> Option<ServiceTable> {
+        self.writer.forget_retired().then(|| self.writer.table())
+    }
+
     /// Whether a complete list of Services and of slices has arrived.
     #[must_use]
     pub fn complete(&self) -> bool {

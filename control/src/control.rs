@@ -5,6 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use dataplane::conntrack::state::Timeouts;
 use dataplane::fib::{Fib, FibSpec};
 use dataplane::tables::Node;
 use serde::Serialize;
@@ -110,6 +111,8 @@ pub struct Control {
     fib: Option<FibSpec>,
     /// Problems may have changed since the status was last written.
     stale_problems: bool,
+    /// When retired frontends and endpoints were last forgotten.
+    forgotten: Instant,
 }
 
 impl Control {
@@ -120,7 +123,18 @@ impl Control {
         let (status, receiver) = watch::channel(Status::default());
         let latency = publisher.latency().clone();
         let handle = Handle { updates: sender, status: receiver, latency };
-        (Self { assembly, publisher, updates, status, fib: None, stale_problems: true }, handle)
+        (
+            Self {
+                assembly,
+                publisher,
+                updates,
+                status,
+                fib: None,
+                stale_problems: true,
+                forgotten: Instant::now(),
+            },
+            handle,
+        )
     }
 
     /// Runs until every handle is dropped.
@@ -135,7 +149,20 @@ impl Control {
                 Ok(None) => return,
                 Err(_) => self.publisher.poll(),
             }
+            self.forget();
             self.report();
+        }
+    }
+
+    /// Now and then: lets go of what is gone, once no connection to it can be left.
+    fn forget(&mut self) {
+        if self.forgotten.elapsed() < Timeouts::MAX {
+            return;
+        }
+        self.forgotten = Instant::now();
+        if let Some(services) = self.assembly.forget_retired() {
+            self.publisher.set_services(services);
+            self.publish();
         }
     }
 
