@@ -1,5 +1,6 @@
 //! Worker threads: one per configured core, pinned, known to EAL, polling until told to stop.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -39,21 +40,21 @@ pub struct Post {
 }
 
 impl Workers {
-    /// Starts a thread for every worker.
-    #[must_use]
-    pub fn start(eal: &Eal, workers: Vec<(Worker<QueuePair>, Post)>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let start = |(number, (worker, post)): (usize, (Worker<QueuePair>, Post))| {
-            let (eal, stop) = (eal.clone(), stop.clone());
-            let name = format!("worker-{number}");
-            thread::Builder::new()
-                .name(name)
-                .spawn(move || run(worker, &post, &eal, &stop))
-                .inspect_err(|error| error!(%error, number, "worker thread does not start"))
-                .ok()
-        };
-        let threads = workers.into_iter().enumerate().filter_map(start).collect();
-        Self { stop, threads }
+    /// Starts a thread for every worker. Errors when the system refuses one; those already running are stopped.
+    pub fn start(eal: &Eal, workers: Vec<(Worker<QueuePair>, Post)>) -> io::Result<Self> {
+        let mut started = Self { stop: Arc::default(), threads: Vec::new() };
+        for (number, (worker, post)) in workers.into_iter().enumerate() {
+            let (eal, stop) = (eal.clone(), started.stop.clone());
+            let thread = thread::Builder::new().name(format!("worker-{number}"));
+            match thread.spawn(move || run(worker, &post, &eal, &stop)) {
+                Ok(thread) => started.threads.push(thread),
+                Err(error) => {
+                    started.stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(started)
     }
 
     /// Stops all workers and waits for them; their queue pairs are dropped then.

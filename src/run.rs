@@ -6,6 +6,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use control::admin::{Admin, AdminError, Servers, WorkerFacts};
 use control::config::Config;
@@ -33,6 +34,8 @@ const KERNEL_RING: usize = 1024;
 const WANTED_RING: usize = 256;
 /// Packets in fragments that a worker remembers at a time.
 const FRAGMENTED_PACKETS: usize = 4096;
+/// How often the workers' threads are looked after.
+const WORKER_CHECK: Duration = Duration::from_millis(500);
 /// Refusals and ICMP errors a worker sends a second: Linux's own default (icmp_msgs_per_sec).
 const ANSWERS_PER_SECOND: u64 = 1000;
 
@@ -54,6 +57,12 @@ pub enum RunError {
     /// A control task ended: better start anew than forward with tables nobody keeps up to date.
     #[error("control plane: {0}")]
     ControlPlane(String),
+    /// Worker threads.
+    #[error("cannot start a worker thread: {0}")]
+    Threads(#[source] std::io::Error),
+    /// A worker thread ended, which none does by itself: its queues would be served by nobody.
+    #[error("a worker has ended; the log says why")]
+    WorkerLost,
     /// Connection tables.
     #[error("memory for the connection tables is too small: this is a defect of vipgate")]
     Tables,
@@ -109,7 +118,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             Worker::new(id, queues, engine, reader, links, kernel.clone(), counters.clone());
         workers.push((worker, Post { core, idle: config.workers.idle, counters }));
     }
-    let workers = Workers::start(&hardware.eal, workers);
+    let workers = Workers::start(&hardware.eal, workers).map_err(RunError::Threads)?;
     info!(?cores, main_core, "vipgate forwards");
 
     let outcome = local.block_on(&runtime, async {
@@ -118,6 +127,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         tokio::select! {
             () = servers.run(admin) => Ok(()),
             reason = plane.run() => Err(RunError::ControlPlane(reason)),
+            () = worker_lost(&workers) => Err(RunError::WorkerLost),
             () = ended() => Ok(()),
         }
     });
@@ -130,6 +140,13 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     match hardware.stop() {
         0 => outcome,
         missing => Err(RunError::Leak(missing)),
+    }
+}
+
+/// Resolves when a worker thread has ended.
+async fn worker_lost(workers: &Workers) {
+    while workers.alive() {
+        tokio::time::sleep(WORKER_CHECK).await;
     }
 }
 
