@@ -6,16 +6,18 @@
 set -euo pipefail
 
 # DPDK with its drivers, and what binds it; the demo's namespaces.
-run_packages=(gcc libc6-dev pkg-config libclang-dev clang libdpdk-dev iproute2 ethtool)
-# Real clients and servers, a packet judge, a machine with a virtio NIC, DPDK's own tools to compare with.
+run_packages=(gcc libc6-dev pkg-config libclang-dev clang libdpdk-dev iproute2)
+# Real clients and servers, and a machine with a virtio NIC.
 test_packages=(
-  curl netcat-openbsd iperf3 iputils-ping traceroute tcpdump socat procps python3 python3-scapy
-  qemu-system-x86 busybox-static xz-utils binutils dpdk
+  curl ethtool netcat-openbsd iperf3 iputils-ping traceroute socat procps python3
+  qemu-system-x86 busybox-static xz-utils binutils
 )
 # Cargo tools: the recipe runner and the licence and source check. Built without optimisation: that is quicker.
 test_tools=(just cargo-deny)
 
 main() {
+  export PATH="$HOME/.cargo/bin:$PATH"
+  command -v cargo >/dev/null || die "cargo is missing: install Rust 1.89 or later, with rustfmt and clippy, first"
   case "${1:-}" in
     run) install_packages "${run_packages[@]}" ;;
     test)
@@ -27,7 +29,6 @@ main() {
       exit 2
       ;;
   esac
-  command -v cargo >/dev/null || die "cargo is missing: install Rust 1.89 or later first"
 }
 
 install_packages() {
@@ -45,7 +46,7 @@ install_packages() {
   fi
   echo "setup: installing Debian packages: ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 install_tools() {

@@ -31,8 +31,12 @@ fn main() -> ExitCode {
     println!("\nrunning {} tests", cases.len());
     become_root();
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-        println!("no network namespace ({error})\n\ntest result: ok. {} ignored\n", cases.len());
-        return ExitCode::SUCCESS;
+        // Root can always make one: then it is a fault, not a reason to skip.
+        let fault = getuid().is_root() || std::env::var_os("CI").is_some();
+        let verdict = if fault { "FAILED" } else { "ok" };
+        println!("no network namespace ({error})");
+        println!("\ntest result: {verdict}. 0 passed; 0 failed; {} ignored\n", cases.len());
+        return ExitCode::from(u8::from(fault));
     }
     let mut failed = 0;
     for (name, case) in &cases {
