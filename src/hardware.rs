@@ -44,10 +44,10 @@ pub enum HardwareError {
         /// What is needed.
         workers: u16,
     },
-    /// `hugePages: required`, but there are not enough.
+    /// `hugePages: true`, but there are not enough.
     #[error(
         "{needed} MiB of huge pages are needed and {free} MiB are free: write {pages} to \
-         /proc/sys/vm/nr_hugepages, lower `conntrack.connections`, or set `memory.hugePages: off`"
+         /proc/sys/vm/nr_hugepages, lower `conntrack.connections`, or set `memory.hugePages: false`"
     )]
     HugePages {
         /// MiB wanted.

@@ -188,6 +188,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_reason_is_explained_to_operators() {
+        let page = include_str!("../../docs/drops.md");
+        for reason in DropReason::ALL {
+            assert!(page.contains(&format!("| `{}` |", reason.name())), "{}", reason.name());
+        }
+    }
+
+    #[test]
     fn every_reason_stands_at_its_number_under_its_own_name() {
         let mut names = std::collections::HashSet::new();
         for (number, reason) in DropReason::ALL.into_iter().enumerate() {
