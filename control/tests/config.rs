@@ -109,13 +109,13 @@ fn a_section_without_keys_is_its_defaults() {
 #[test]
 fn values_have_several_spellings() {
     let config = parse(
-        "conntrack: {timeouts: {tcpEstablished: 1d2h3m4s, udp: 30, udpStream: 90s}}\n\
+        "conntrack: {timeouts: {tcpEstablished: 12h3m4s, udp: 30, udpStream: 90s}}\n\
          ports: [{name: a, pci: 0000:AF:00.1}]\n\
          memory: {hugePages: true}\n\
          source: {kubernetes: }\n",
     );
     let timeouts = config.conntrack.timeouts;
-    assert_eq!(timeouts.tcp_established, Duration::from_secs(86_400 + 7200 + 180 + 4));
+    assert_eq!(timeouts.tcp_established, Duration::from_secs(12 * 3600 + 180 + 4));
     assert_eq!(timeouts.udp_unreplied, Duration::from_secs(30));
     assert_eq!(timeouts.udp_replied, Duration::from_secs(90));
     assert_eq!(config.ports[0].device, Device::Pci("0000:af:00.1".into()));
@@ -262,7 +262,7 @@ fn every_mistake_has_its_place_and_its_words() {
             "conntrack: {timeouts: {udp: 1m1h, tcpHalfOpen: 0, udpStream: 17h}}\n",
             "1:29: `udp: 1m1h`: expected a duration from 1s to 16h40m, such as 240, 240s, 4m or 2h4m\n\
              1:48: `tcpHalfOpen: 0`: expected a duration from 1s to 16h40m, such as 240, 240s, 4m or 2h4m\n\
-             1:57: `udpStream: 17h`: expected a duration from 1s to 16h40m, such as 240, 240s, 4m or 2h4m",
+             1:62: `udpStream: 17h`: expected a duration from 1s to 16h40m, such as 240, 240s, 4m or 2h4m",
         ),
         (
             "masquerade: {addresses: [127.0.0.1, 10.0.0.300]}\n",
@@ -341,6 +341,8 @@ fn workers_find_their_cores() {
     assert_eq!(place("", &[2, 5]), Ok((2, vec![5])));
     assert_eq!(place("workers: {mainCore: 1}", &[0, 1, 2]), Ok((1, vec![0, 2])));
     assert_eq!(place("workers: {cores: [2, 1]}", &[0, 1, 2]), Ok((0, vec![2, 1])));
+    assert_eq!(place("workers: {cores: [0, 1]}", &[0, 1, 2]), Ok((2, vec![0, 1])));
+    assert_eq!(place("workers: {cores: [0, 1]}", &[0, 1]), Ok((0, vec![0, 1])));
     assert_eq!(
         place("workers: {cores: [7]}", &[0, 1]),
         Err("core 7 is not usable here; usable are [0, 1]".to_owned())

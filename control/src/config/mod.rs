@@ -97,7 +97,7 @@ pub struct PortRoute {
 pub struct Workers {
     /// One worker a core; `None` is every core but the control core.
     pub cores: Option<Vec<usize>>,
-    /// Core of the control thread; `None` is the first core.
+    /// Core of the control thread; `None` is the first core that no worker has, if there is one.
     pub main_core: Option<usize>,
     /// What a worker does when no packet comes.
     pub idle: Idle,
@@ -237,7 +237,9 @@ impl Workers {
         if let Some(core) = configured.clone().find(|core| !available.contains(core)) {
             return Err(format!("core {core} is not usable here; usable are {available:?}"));
         }
-        let main = self.main_core.unwrap_or(first);
+        let taken = |core: &usize| self.cores.as_ref().is_some_and(|cores| cores.contains(core));
+        let free = available.iter().copied().find(|core| !taken(core));
+        let main = self.main_core.or(free).unwrap_or(first);
         let cores = match &self.cores {
             Some(cores) => cores.clone(),
             // The only core serves both: slow, but it works.

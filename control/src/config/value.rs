@@ -53,7 +53,6 @@ fn seconds(text: &str) -> Option<u64> {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let number: u64 = rest[..digits].parse().ok()?;
         let unit = match rest.as_bytes()[digits] {
-            b'd' => 86_400,
             b'h' => 3600,
             b'm' => 60,
             b's' => 1,
