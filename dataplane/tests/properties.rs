@@ -111,7 +111,7 @@ proptest! {
     }
 }
 
-/// T04: every value that a transport checksum can take, before and after.
+/// Every value that a transport checksum can take, before and after.
 #[test]
 fn every_checksum_is_updated_as_if_computed_anew() {
     for f in FAMILIES {
@@ -150,7 +150,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// T94, T18, T29, I2, I3, I4, I6: verdict, bytes and number of connections equal the model's, whatever happens.
+    /// I2, I3, I4, I6: verdict, bytes and number of connections equal the model's, whatever happens.
     #[test]
     fn the_engine_equals_the_model(v4: bool, steps in prop::collection::vec(step(), 1..150)) {
         let mut story = Story::new(if v4 { V4 } else { V6 });

@@ -1,9 +1,9 @@
-//! Every interleaving of publisher and readers, up to a bound (T53, T56, T57, I10).
+//! Every interleaving of publisher and readers, up to a bound (I10).
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test -p dataplane --test snapshot_model --release --target-dir target/loom
 //!
 //! A value here notices when it is read by one thread while another drops it, and by whom it is dropped.
-//! T54: tried by hand, each of these mutations of `snapshot.rs` makes the models fail:
+//! Tried by hand, each of these mutations of `snapshot.rs` makes the models fail:
 //! - `take` that says what it holds before it has let go of the old value: a reader frees;
 //! - `Reader` whose seat goes before its value: a reader that leaves frees;
 //! - `take` that says what it holds after the lock is released: a value just taken is not kept, its reader frees it.

@@ -160,7 +160,7 @@ fn connections_are_found_from_every_queue() {
     });
 }
 
-/// T37 over several queues: each fragment arrives by another one.
+/// Fragments over several queues: each fragment arrives by another one.
 #[test]
 fn fragments_find_their_flow_from_every_queue() {
     for_all(|mut net, f, masquerade| {

@@ -1,7 +1,7 @@
 //! The service table: which address and port is a Service's, and who may answer.
 //!
 //! Job: answer one lookup per new connection. Immutable once published; [`writer::ServiceWriter`] on the control
-//! thread makes the next version by changing only what a Service's change touches (design: persistent maps).
+//! thread makes the next version by changing only what a Service's change touches.
 //! Not known here: Kubernetes. Rows arrive ready-made as [`ServicePort`].
 
 pub mod backends;
@@ -70,7 +70,7 @@ pub enum FrontendAt {
     },
 }
 
-/// Source of a destination, for the verdict table of section 4.
+/// Source of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// A cluster IP: internalTrafficPolicy applies.
@@ -151,7 +151,7 @@ impl Choice {
     }
 }
 
-/// What the source of a packet is to this node (section 4 of the semantics).
+/// What the source of a packet is to this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceClass {
     /// Inside clusterCIDR.
@@ -187,7 +187,8 @@ pub struct Match<'a> {
 }
 
 impl<'a> Match<'a> {
-    /// The verdict table of section 4, with source ranges (section 7) and empty lists (section 6) in upstream's order.
+    /// What upstream decides by destination, policy and source (VER), in its order: source ranges (LSR), no endpoints
+    /// (REJ-1), the policy's list, an empty list (REJ-2, REJ-3).
     #[must_use]
     pub fn decide(
         &self,

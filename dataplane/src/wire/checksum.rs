@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn every_old_checksum_updates_as_if_recomputed() {
-        // T04: the data is one word and filler, so that every checksum value occurs.
+        // The data is one word and filler, so that every checksum value occurs.
         for word in 0..=0xffffu16 {
             for (filler, new) in [(1u16, 0u16), (0xfffe, 0xffff), (0x1234, 0x8000), (0xffff, 1)] {
                 let data = |word: u16| [word.to_be_bytes(), filler.to_be_bytes()].concat();

@@ -80,7 +80,7 @@ pub struct Model {
     arrivals: HashMap<(usize, Ends), u32>,
     /// What is or was anybody's endpoint.
     known: HashSet<Ends>,
-    /// The choice for a flow among given endpoints must never change (T58).
+    /// The choice for a flow among given endpoints must never change.
     choices: HashMap<(Flow, Vec<Ends>), Ends>,
 }
 

@@ -165,7 +165,7 @@ impl Story {
         }
     }
 
-    /// T27: in the end nothing is left.
+    /// In the end nothing is left.
     pub fn end(&mut self) {
         self.gateway.wait(7_450_000);
         assert_eq!(self.gateway.connections(), 0);

@@ -138,7 +138,7 @@ fn unreachable(f: Family) -> Vec<Case> {
     ]
 }
 
-/// T45: hop limits, toward a VIP and in transit.
+/// Hop limits, toward a VIP and in transit.
 fn time_exceeded_cases(f: Family) -> Vec<Case> {
     let (client, vip) = (at(f.client, 5000), at(f.load_balancer, 80));
     let expired = |packet: Packet| {
@@ -167,7 +167,7 @@ fn time_exceeded_cases(f: Family) -> Vec<Case> {
     ]
 }
 
-/// T36: larger than the inner link.
+/// Larger than the inner link.
 fn too_big_cases(f: Family) -> Vec<Case> {
     let (client, vip) = (at(f.client, 5000), at(f.load_balancer, 80));
     let narrow = |name: &str| {
@@ -208,7 +208,6 @@ fn too_big_cases(f: Family) -> Vec<Case> {
     cases
 }
 
-/// T44.
 fn echo(f: Family) -> Vec<Case> {
     let served = |name: &str| {
         case(format!("{name}, v4 {}", f.v4)).service("ns/web", &serving(f)).service(

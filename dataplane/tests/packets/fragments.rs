@@ -1,4 +1,4 @@
-//! Fragments (T37-T43): no reassembly, later ones follow the first by its ports.
+//! Fragments: no reassembly, later ones follow the first by its ports.
 
 use dataplane::flow::Protocol::{Tcp, Udp};
 use dataplane::verdict::DropReason::*;
@@ -53,7 +53,7 @@ fn named(name: &str, f: Family) -> Case {
     case(format!("{name}, v4 {}", f.v4)).service("ns/web", &service(f, false))
 }
 
-/// T37, and the reply in fragments, too.
+/// A question in fragments, and the reply in fragments, too.
 fn in_order(f: Family, masquerade: bool) -> Case {
     let (client, vip, backend) =
         (at(f.client, 5000), at(f.load_balancer, 80), at(f.backends[0], 8080));
@@ -70,7 +70,7 @@ fn in_order(f: Family, masquerade: bool) -> Case {
     case
 }
 
-/// T38: the middle one first, the last one twice; the receiver puts them together.
+/// The middle one first, the last one twice; the receiver puts them together.
 fn duplicates_and_reordering(f: Family) -> Case {
     let (pieces, sent) = (question(f).fragments(5, 40), question_inside(f).fragments(5, 40));
     [0, 2, 2, 1, 0].into_iter().fold(named("any order behind the first", f), |case, i| {
@@ -86,7 +86,7 @@ fn without_the_first(f: Family) -> Case {
         .then(|gateway| assert_eq!(gateway.connections(), 0))
 }
 
-/// T39: two seconds later the identification may be another packet's.
+/// Two seconds later the identification may be another packet's.
 fn too_late(f: Family) -> Case {
     let (pieces, sent) = (question(f).fragments(5, 40), question_inside(f).fragments(5, 40));
     named("too late", f)
@@ -133,7 +133,7 @@ fn tcp_in_fragments(f: Family) -> Case {
     case
 }
 
-/// T41: what is remembered is bounded, the oldest goes.
+/// What is remembered is bounded, the oldest goes.
 fn flood(f: Family) -> Case {
     named("more first fragments than are remembered", f)
         .setup(|setup| setup.fragmented_packets = 4)
@@ -167,7 +167,7 @@ fn refused(f: Family) -> Case {
         .outside(pieces[1].clone(), dropped(FragmentUnknown))
 }
 
-/// T38, RFC 1858, RFC 3128, RFC 5722.
+/// RFC 1858, RFC 3128, RFC 5722.
 fn hostile(f: Family) -> Vec<Case> {
     let piece = |number: u8, bytes: &[u8], offset: u16, more: bool| {
         let packet = raw(f.client, f.load_balancer, number, bytes);
@@ -190,7 +190,7 @@ fn hostile(f: Family) -> Vec<Case> {
     cases
 }
 
-/// T43: what has no ports is treated by its address, in fragments as in one piece.
+/// What has no ports is treated by its address, in fragments as in one piece.
 fn other_protocols(f: Family) -> Vec<Case> {
     let transit = |name: &str, packet: Packet| {
         let (pieces, sent) = (packet.fragments(6, 40), packet.clone().ttl(63).fragments(6, 40));

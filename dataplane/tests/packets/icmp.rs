@@ -1,4 +1,4 @@
-//! ICMP errors about connections (T31-T35, rules ICM): quoted packets become what their senders sent, and the
+//! ICMP errors about connections (rules ICM): quoted packets become what their senders sent, and the
 //! connection neither notices nor lives longer (I6).
 
 use dataplane::flow::Protocol::{Tcp, Udp};
@@ -105,7 +105,7 @@ fn both_ways(f: Family, masquerade: bool, protocol: dataplane::flow::Protocol) -
     ]
 }
 
-/// T35: what is quoted may end anywhere behind the ports.
+/// What is quoted may end anywhere behind the ports.
 fn truncated(f: Family) -> Vec<Case> {
     let header = if f.v4 { 20 } else { 40 };
     let (inner_router, _) = routers(f);

@@ -89,7 +89,7 @@ impl Case {
     }
 }
 
-/// T11: the very next packet goes to a backend that is there.
+/// The very next packet goes to a backend that is there.
 fn udp_moves(f: Family) -> Case {
     named("a UDP flow moves", f)
         .service("ns/web", &[web(f, Udp, &[0])])
@@ -125,7 +125,7 @@ fn udp_stays_while_serving(f: Family) -> Case {
         .outside(asked(f), asked_at(f, 0))
 }
 
-/// T12: a sender that never listens.
+/// A sender that never listens.
 fn udp_to_nobody(f: Family) -> Case {
     let refused = move || {
         answered_out(port_unreachable(f.node_out, f.client, &asked(f).ip()).ip_fragment(0, 0))
@@ -139,7 +139,7 @@ fn udp_to_nobody(f: Family) -> Case {
         .then(|gateway| assert_eq!(gateway.connections(), 0))
 }
 
-/// T13: the address of its backend may be anybody's by now.
+/// The address of its backend may be anybody's by now.
 fn udp_of_a_deleted_service(f: Family) -> Case {
     let other = Service::new("ns/other:80", Udp, &[(f.backends[0], 8080)])
         .external_local()
@@ -156,7 +156,6 @@ fn udp_of_a_deleted_service(f: Family) -> Case {
         .pods(to_cluster_ip, dropped(ServiceAddressUnallocated))
 }
 
-/// T14.
 fn udp_finds_a_new_endpoint(f: Family) -> Case {
     let refused =
         answered_out(port_unreachable(f.node_out, f.client, &asked(f).ip()).ip_fragment(0, 0));
@@ -192,7 +191,7 @@ fn tcp_outlives_its_service(f: Family) -> Case {
         .outside(tcp(at(f.client, 5001), vip(f)), dropped(NoRoute))
 }
 
-/// T18: a client may use its port again, and then gets a backend of today.
+/// A client may use its port again, and then gets a backend of today.
 fn syn_reopens(f: Family) -> Case {
     named("a SYN on a closing connection opens a new one", f)
         .service("ns/web", &[web(f, Tcp, &[0])])
@@ -207,7 +206,7 @@ fn syn_reopens(f: Family) -> Case {
         .then(|gateway| assert_eq!(gateway.connections(), 1))
 }
 
-/// T19: whoever sent it, both ends may go on.
+/// Whoever sent it, both ends may go on.
 fn forged_reset(f: Family) -> Case {
     named("a forged reset cuts nothing", f)
         .service("ns/web", &[web(f, Tcp, &[0])])
@@ -231,7 +230,7 @@ fn refused_by_the_backend(f: Family) -> Case {
         .outside(segment(f, SYN), segment_at(f, 1, SYN))
 }
 
-/// T20: a gateway that knows nothing of a connection finds its backend again.
+/// A gateway that knows nothing of a connection finds its backend again.
 fn picked_up(f: Family) -> Case {
     named("picked up in mid-stream", f).then(move |gateway| {
         let service = [web(f, Tcp, &[0, 1, 2])];
@@ -257,7 +256,6 @@ fn picked_up(f: Family) -> Case {
     })
 }
 
-/// T30.
 fn unsolicited(f: Family) -> Case {
     named("a reply to nothing", f)
         .service("ns/web", &[web(f, Tcp, &[0]), web(f, Udp, &[0])])
@@ -346,7 +344,7 @@ fn small(case: Case) -> Case {
     })
 }
 
-/// T24: whoever has not been answered makes room.
+/// Whoever has not been answered makes room.
 fn half_open_are_evicted(f: Family) -> Case {
     small(named("a flood of SYNs", f))
         .service("ns/web", &[web(f, Tcp, &[0])])
@@ -365,7 +363,7 @@ fn half_open_are_evicted(f: Family) -> Case {
         .pods(answer(f, 0, ACK), answer_out(f, ACK))
 }
 
-/// T21: full of connections that live, the table takes no more until one ends.
+/// Full of connections that live, the table takes no more until one ends.
 fn established_never_are(f: Family) -> Case {
     small(named("a table full of established connections", f))
         .covers(ConntrackFull)
@@ -401,7 +399,7 @@ fn established_never_are(f: Family) -> Case {
         })
 }
 
-/// T17: to the second; the model test does every state.
+/// To the second; the model test does every state.
 fn idle_times(f: Family) -> Case {
     named("an unanswered flow is forgotten in time", f)
         .service("ns/web", &[web(f, Udp, &[0])])

@@ -105,7 +105,6 @@ fn parked_too_many(f: Family) -> Case {
         })
 }
 
-/// T48.
 fn transmit_queue_full(f: Family) -> Case {
     named("nobody takes what is sent", f)
         .setup(|setup| setup.queue_depth = 4)
@@ -149,7 +148,6 @@ fn ring_full(f: Family) -> Case {
     })
 }
 
-/// T15, T23.
 fn rejects_limited(f: Family) -> Case {
     let empty = Service::new("ns/none:80", Tcp, &[]).load_balancer(f.external_ip, 80, &[]);
     named("refusals are limited", f)
@@ -180,7 +178,7 @@ fn errors_limited(f: Family) -> Case {
         })
 }
 
-/// T22: the fixture has one port to give.
+/// The fixture has one port to give.
 fn ports_exhausted(f: Family) -> Case {
     let service = Service::new("ns/two:80", Tcp, &[(f.backends[0], 8080)]);
     let other = Service::new("ns/other:80", Tcp, &[(f.backends[1], 8080)]);

@@ -241,7 +241,7 @@ fn fine() -> Vec<Case> {
         let big = vec![0x5a; if f.v4 { 1460 } else { 1440 }];
         good("a full frame", syn(f).payload(&big), syn_inside(f).payload(&big));
     }
-    // T05: options of every length.
+    // Options of every length.
     for words in 1..=10 {
         let options = vec![1; words * 4];
         cases.push(
@@ -263,7 +263,7 @@ fn fine() -> Vec<Case> {
             ),
         );
     }
-    // T07: extension headers that are walked.
+    // Extension headers that are walked.
     type Chain = Vec<(u8, Vec<u8>)>;
     let chains: [(&str, Chain); 5] = [
         ("hop by hop", vec![(0, vec![0; 8])]),
@@ -285,7 +285,7 @@ fn fine() -> Vec<Case> {
     cases
 }
 
-/// T02: golden frames cut at every byte are dropped by name, and none leaves.
+/// Golden frames cut at every byte are dropped by name, and none leaves.
 fn truncation_sweep() -> Case {
     let both = [echo_service(V4), echo_service(V6)].concat();
     case("every frame cut at every byte").service("ns/web", &both).then(|gateway| {

@@ -1,4 +1,4 @@
-//! The connection table against a map, to the second (T17, T26, T27).
+//! The connection table against a map, to the second.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -45,7 +45,7 @@ fn sweep(table: &mut Conntrack, now: &mut Moment, millis: u64) {
     }
 }
 
-/// T17: every state ends with the second in which its time is over, seen from both directions.
+/// Every state ends with the second in which its time is over, seen from both directions.
 #[test]
 fn every_state_lasts_exactly_its_time() {
     let timeouts = Timeouts::default();
@@ -71,7 +71,7 @@ fn every_state_lasts_exactly_its_time() {
     }
 }
 
-/// T27: time alone empties the table, whatever the sizes of its two halves are to each other.
+/// Time alone empties the table, whatever the sizes of its two halves are to each other.
 #[test]
 fn the_sweep_leaves_nothing_behind() {
     for (v4, v6) in [(2_000, 2_000), (2_000, 4), (4, 2_000), (1, 20_000)] {
