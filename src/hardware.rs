@@ -9,6 +9,8 @@ use control::admin::{Devices, PoolFacts, PortFacts};
 use control::config::{Config, Device, HugePages};
 use dataplane::conntrack::{self, ConntrackConfig};
 use dataplane::fib::{Mac, PortId};
+use dataplane::handoff::RING;
+use dataplane::nic::BURST;
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -18,7 +20,7 @@ use crate::dpdk::{
 
 /// Buffers a worker's mempool cache may hold.
 const POOL_CACHE: u32 = 256;
-/// Buffers that may be on their way between threads: rings, parked frames, bursts.
+/// Buffers that may be on their way elsewhere: to and from the kernel, parked, in bursts.
 const POOL_SLACK: u32 = 4096;
 /// What a buffer costs beside its data: its header, and its share of the pool's.
 const BUFFER_OVERHEAD: u32 = 384;
@@ -266,7 +268,9 @@ impl Plan {
 /// Buffers for full rings on every side, caches, and frames in flight.
 fn buffers(config: &Config, workers: u16) -> u32 {
     let descriptors: u32 = config.ports.iter().map(|port| u32::from(port.descriptors) * 2).sum();
-    u32::from(workers) * (descriptors + POOL_CACHE * 2) + POOL_SLACK
+    let workers = u32::from(workers);
+    let handed_over = workers * (workers - 1) * u32::try_from(RING * BURST).unwrap_or(u32::MAX);
+    workers * (descriptors + POOL_CACHE * 2) + handed_over + POOL_SLACK
 }
 
 /// Free huge pages of 2 MiB, in MiB.

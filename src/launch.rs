@@ -84,7 +84,7 @@ fn run(mut worker: Worker<QueuePair>, post: &Post, eal: &Eal, stop: &AtomicBool)
     };
     let cycles_per_milli = (eal.tsc_hz() / 1000).max(1);
     let work = &post.counters.work;
-    let mut empty = 0;
+    let mut empty: u32 = 0;
     let mut before = cycles();
     while !stop.load(Ordering::Relaxed) {
         let frames = worker.poll(Moment(before / cycles_per_milli));
@@ -99,7 +99,7 @@ fn run(mut worker: Worker<QueuePair>, post: &Post, eal: &Eal, stop: &AtomicBool)
             empty = 0;
             continue;
         }
-        empty += 1;
+        empty = empty.saturating_add(1);
         if rest(post.idle, empty) {
             // A nap is idle time, and the next poll must not work with the time before it.
             before = cycles();

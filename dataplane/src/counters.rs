@@ -105,6 +105,8 @@ pub struct ConntrackCounters {
     pub evicted_half_open: Counter,
     /// Closing connections evicted to make room.
     pub evicted_closing: Counter,
+    /// Answered UDP flows and half-closed connections evicted to make room.
+    pub evicted_answered: Counter,
     /// UDP flows moved away from a backend that no longer serves.
     pub reclassified: Counter,
 }

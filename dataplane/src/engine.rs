@@ -210,6 +210,10 @@ impl Engine {
     ) -> Verdict {
         let edit = match packet.headers.kind {
             Kind::IcmpError { quoted_l3, quoted_l4, .. } => {
+                // Sent to anybody but the sender of what it quotes, it is made up.
+                if packet.headers.dst != tuple.dst {
+                    return Verdict::Drop(DropReason::NoConnection);
+                }
                 // An error neither refreshes nor ends a connection (I6).
                 Edit::Quoted { answer: *tuple, to: hit.to, quoted_l3, quoted_l4 }
             }
@@ -327,7 +331,12 @@ impl Engine {
         let to = Tuple { dst: backend.ip().into(), dport: backend.port(), ..*tuple };
         // A backend that calls its own Service must not see itself as the client (MSQ-2).
         let hairpin = to.dst == tuple.src;
-        match self.connect(arrival, packet, tuple, &to, masquerade || hairpin, state, id) {
+        // A backend on this very host answers by way of the twin anyhow (MSQ-9), and the kernel would take a packet
+        // from one of its own addresses for a forgery.
+        let here =
+            arrival.origin == Origin::Wire && packet.tables.fib.route(to.dst) == Route::Local;
+        let masquerade = (masquerade || hairpin) && !here;
+        match self.connect(arrival, packet, tuple, &to, masquerade, state, id) {
             Ok(hit) => {
                 self.forward(frame, arrival, packet, Edit::Packet { from: *tuple, to: hit.to })
             }
@@ -537,7 +546,8 @@ impl Engine {
         let (verdict, port, mac) = match tables.fib.route(dst) {
             Route::Egress { port, mac } => (Verdict::Forward(port), port, mac),
             Route::Unresolved { port, via } => {
-                (Verdict::Park { port, next_hop: via.unwrap_or(dst) }, port, [0; 6])
+                let next_hop = via.unwrap_or(dst);
+                (Verdict::Park { port, next_hop, destination: dst }, port, [0; 6])
             }
             // For this very host, by way of the twin.
             Route::Local => (Verdict::Punt, arrival.port, tables.fib.port(arrival.port).mac),

@@ -10,8 +10,8 @@ use crossbeam::queue::ArrayQueue;
 use crate::engine::Arrival;
 use crate::nic::BURST;
 
-/// Bursts a ring holds.
-const RING: usize = 256;
+/// Bursts a ring holds: what one worker may be behind another, and what packet buffers must be there for.
+pub const RING: usize = 64;
 /// Bursts waiting in a ring from which on only full ones are added: its owner is behind, and a ring full of bursts of
 /// one frame each would hold little.
 const BACKLOG: usize = 16;

@@ -178,6 +178,8 @@ pub enum Verdict {
         port: PortId,
         /// Whose MAC address is missing.
         next_hop: Address,
+        /// What is to be routed again when it is known.
+        destination: Address,
     },
     /// Drop for this reason.
     Drop(DropReason),

@@ -71,7 +71,7 @@ struct Outbox<F> {
 struct Parked<F> {
     frame: F,
     port: PortId,
-    next_hop: Address,
+    destination: Address,
     until: Moment,
 }
 
@@ -204,7 +204,9 @@ impl<N: Nic> Worker<N> {
                 Ok(()) => self.counters.work.punted.add(1),
                 Err(frame) => self.drop(frame, DropReason::PuntFull),
             },
-            Verdict::Park { port, next_hop } => self.park(frame, port, next_hop, now),
+            Verdict::Park { port, next_hop, destination } => {
+                self.park(frame, port, next_hop, destination, now);
+            }
             Verdict::Drop(reason) => self.drop(frame, reason),
         }
     }
@@ -262,13 +264,20 @@ impl<N: Nic> Worker<N> {
     }
 
     /// Keeps a frame until its next hop is known, for a bounded time and number; the kernel is asked to find out.
-    fn park(&mut self, frame: N::Frame, port: PortId, next_hop: Address, now: Moment) {
+    fn park(
+        &mut self,
+        frame: N::Frame,
+        port: PortId,
+        next_hop: Address,
+        destination: Address,
+        now: Moment,
+    ) {
         // A full queue of wishes is no loss: the next packet asks again.
         let _ = self.kernel.wanted.push((port, next_hop));
         if self.parked.is_full() {
             return self.drop(frame, DropReason::NeighborUnresolved);
         }
-        self.parked.push(Parked { frame, port, next_hop, until: now.after(PARK_MILLIS) });
+        self.parked.push(Parked { frame, port, destination, until: now.after(PARK_MILLIS) });
         self.counters.work.parked.set(self.parked.len() as u64);
     }
 
@@ -287,12 +296,13 @@ impl<N: Nic> Worker<N> {
         counters.expired.set(conntrack.events.expired);
         counters.evicted_half_open.set(conntrack.events.evicted_half_open);
         counters.evicted_closing.set(conntrack.events.evicted_closing);
+        counters.evicted_answered.set(conntrack.events.evicted_answered);
         counters.reclassified.set(self.engine.reclassified);
     }
 
     fn retry_parked(&mut self, now: Moment) {
         for mut parked in std::mem::take(&mut self.parked) {
-            match self.tables.get().fib.route(parked.next_hop) {
+            match self.tables.get().fib.route(parked.destination) {
                 Route::Egress { port, mac } if port == parked.port => {
                     let own = self.tables.get().fib.port(port).mac;
                     ethernet::address(parked.frame.bytes_mut(), mac, own);

@@ -70,6 +70,7 @@ impl Nic for QueuePair {
         // before anything can drop them.
         unsafe { burst.set_len(kept) };
         if kept > 0 {
+            let frames = burst.as_mut_ptr();
             // SAFETY: `sent` packets are in front of the kept ones.
             let unsent = unsafe { frames.add(usize::from(sent)) };
             // SAFETY: moves `kept` pointers to the front of the same array; they may overlap.

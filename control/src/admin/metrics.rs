@@ -167,6 +167,7 @@ fn conntrack(out: &mut Out<'_>, workers: &[WorkerFacts]) -> fmt::Result {
         let classes = [
             ("half_open", table.evicted_half_open.get()),
             ("closing", table.evicted_closing.get()),
+            ("answered", table.evicted_answered.get()),
         ];
         classes.map(|(class, evicted)| (labels(id, worker, "class", class), evicted))
     });

@@ -261,7 +261,9 @@ impl Admin {
             all.half_open += table.half_open.get();
             all.created += table.created.get();
             all.expired += table.expired.get();
-            all.evicted += table.evicted_half_open.get() + table.evicted_closing.get();
+            all.evicted += table.evicted_half_open.get()
+                + table.evicted_closing.get()
+                + table.evicted_answered.get();
         }
         all
     }

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - A connection is two entries, one a direction, added and removed together. Each rewrites its packets alone.
 //! - No two connections translate to one tuple (I2): the reply direction's key is the translated tuple reversed.
-//! - Full is a normal state: the half-open go first, then the closing, never the established.
+//! - Full is a normal state: the half-open go first, then the closing, then what can be found again (answered UDP,
+//!   half-closed TCP), never open TCP.
 //! - Nothing is allocated after the start, and each call touches a bounded number of slots (I7).
 //!
 //! The clock has 16 bits of seconds. A deadline is at most [`Timeouts::MAX`] ahead and the sweep passes every entry
@@ -12,6 +13,8 @@
 pub mod entry;
 pub mod state;
 pub mod table;
+
+use std::cmp::Reverse;
 
 use arrayvec::ArrayVec;
 
@@ -104,6 +107,8 @@ pub struct Events {
     pub evicted_half_open: u64,
     /// Closing connections evicted.
     pub evicted_closing: u64,
+    /// Answered UDP flows and half-closed connections evicted.
+    pub evicted_answered: u64,
 }
 
 /// How far the sweep of one table has come. Each has its own: a small one's turn must not depend on a large one's.
@@ -349,14 +354,16 @@ impl Conntrack {
             self.v6.len() + 2 > self.v6.capacity()
         };
         let flooded = state.class() == Class::HalfOpen && self.half_open >= self.half_open_limit;
-        let evicted = (full || flooded) && self.evict(v4, now);
+        // A flood of openings makes room among its own kind; a full table also among what can be found again.
+        let highest = if full { Class::Answered } else { Class::Closing };
+        let evicted = (full || flooded) && self.evict(v4, highest, now);
         if full && !evicted { Err(InsertError::Full) } else { Ok(()) }
     }
 
-    /// Evicts the connection closest to its end among the first candidates of the lowest class found; one that is
-    /// past its end before any other.
-    fn evict(&mut self, v4: bool, now: Moment) -> bool {
-        let mut victim: Option<(Class, u16, Hit)> = None;
+    /// Evicts the connection that has been silent longest among the first candidates of the lowest class found, none
+    /// above `highest`; one that is past its end before any other.
+    fn evict(&mut self, v4: bool, highest: Class, now: Moment) -> bool {
+        let mut victim: Option<(Class, Reverse<u16>, Hit)> = None;
         let mut candidates = 0;
         for _ in 0..EVICT_BUCKETS {
             self.evicted = self.evicted.wrapping_add(1);
@@ -365,13 +372,15 @@ impl Conntrack {
                     return true;
                 }
                 let class = hit.state.class();
-                let left = self.meta_mut(&hit).deadline.wrapping_sub(clock(now));
-                if class == Class::Established {
+                if class > highest {
                     continue;
                 }
+                // Not the time left: states have different times, and a flood of the long ones must not win.
+                let left = self.meta_mut(&hit).deadline.wrapping_sub(clock(now));
+                let silent = Reverse(self.seconds[hit.state as usize].saturating_sub(left));
                 candidates += usize::from(class == Class::HalfOpen);
-                if victim.is_none_or(|(best, least, _)| (class, left) < (best, least)) {
-                    victim = Some((class, left, hit));
+                if victim.is_none_or(|(best, longest, _)| (class, silent) < (best, longest)) {
+                    victim = Some((class, silent, hit));
                 }
             }
             if candidates >= EVICT_CANDIDATES {
@@ -382,7 +391,8 @@ impl Conntrack {
         self.remove(&hit);
         match class {
             Class::HalfOpen => self.events.evicted_half_open += 1,
-            _ => self.events.evicted_closing += 1,
+            Class::Closing => self.events.evicted_closing += 1,
+            Class::Answered | Class::Established => self.events.evicted_answered += 1,
         }
         true
     }
@@ -481,4 +491,75 @@ fn is_past(deadline: u16, now: Moment) -> bool {
     // Deadlines lie at most MAX + 1 ahead: anything farther is behind.
     let left = deadline.wrapping_sub(clock(now));
     left == 0 || u64::from(left) > Timeouts::MAX.as_secs() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Address, Protocol};
+
+    const ROOM: u16 = 8;
+
+    fn full_of(state: State) -> Conntrack {
+        let config = ConntrackConfig {
+            connections_v4: usize::from(ROOM),
+            connections_v6: 1,
+            ..ConntrackConfig::default()
+        };
+        let memory = config.plain_memory();
+        let mut conntrack = Conntrack::new(&config, HashKey::new(1), memory).expect("it fits");
+        for client in 0..ROOM {
+            let now = Moment(u64::from(client) * 1000);
+            insert(&mut conntrack, client, state, now).expect("there is room");
+        }
+        conntrack
+    }
+
+    fn insert(
+        conntrack: &mut Conntrack,
+        client: u16,
+        state: State,
+        now: Moment,
+    ) -> Result<Hit, InsertError> {
+        let tuple = tuple(client);
+        let to = Tuple { dst: Address::v4([10, 0, 1, 1]), dport: 8080, ..tuple };
+        conntrack.insert(&tuple, &to, state, BackendId::NONE, now)
+    }
+
+    fn tuple(client: u16) -> Tuple {
+        let (src, dst) = (Address::v4([192, 0, 2, 1]), Address::v4([10, 96, 0, 1]));
+        Tuple { src, dst, sport: client, dport: 80, protocol: Protocol::Tcp }
+    }
+
+    fn known(conntrack: &mut Conntrack, client: u16, now: Moment) -> bool {
+        let hash = conntrack.hash(&tuple(client));
+        conntrack.find(&tuple(client), hash, now).is_some()
+    }
+
+    #[test]
+    fn a_full_table_makes_room_for_all_but_open_tcp() {
+        let now = Moment(10_000);
+        // The half-open may only take half of the room, so they can't fill it.
+        for state in State::ALL.into_iter().filter(|state| state.class() != Class::HalfOpen) {
+            let mut conntrack = full_of(state);
+            let inserted = insert(&mut conntrack, 99, State::SynSent, now);
+            let left: Vec<u16> =
+                (0..ROOM).filter(|&client| known(&mut conntrack, client, now)).collect();
+            if state == State::Established {
+                assert_eq!((inserted.err(), left.len()), (Some(InsertError::Full), 8));
+            } else {
+                assert!(inserted.is_ok(), "{state:?}");
+                assert_eq!(left, [1, 2, 3, 4, 5, 6, 7], "{state:?}: the longest silent goes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flood_of_long_lived_openings_does_not_push_out_young_handshakes() {
+        let mut conntrack = full_of(State::Unreplied);
+        // A handshake has less time left than any of them, but was heard of just now.
+        insert(&mut conntrack, 50, State::SynSent, Moment(20_000)).expect("one made room");
+        insert(&mut conntrack, 51, State::Unreplied, Moment(20_000)).expect("another one did");
+        assert!(known(&mut conntrack, 50, Moment(20_000)));
+    }
 }

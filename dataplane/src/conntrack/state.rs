@@ -40,7 +40,9 @@ pub enum Class {
     HalfOpen,
     /// On its way out.
     Closing,
-    /// Never evicted.
+    /// Goes on, but can be found again: an answered UDP flow, or TCP that one side has closed.
+    Answered,
+    /// Open TCP. Never evicted.
     Established,
 }
 
@@ -66,7 +68,7 @@ impl State {
             return Self::Reset;
         }
         if flags & FIN != 0 {
-            return self.after_fin(reply);
+            return self.after_fin(reply, flags & ACK != 0);
         }
         match (self, reply) {
             (Self::SynSent, true) if flags & (SYN | ACK) == SYN | ACK => Self::SynReceived,
@@ -78,9 +80,12 @@ impl State {
         }
     }
 
-    fn after_fin(self, reply: bool) -> Self {
+    /// A FIN of a connection that was never open closes nothing: else two forged packets would make an entry that
+    /// looks established.
+    fn after_fin(self, reply: bool, acknowledges: bool) -> Self {
         match (self, reply) {
-            (Self::Reset | Self::Closing, _) => self,
+            (Self::Reset | Self::Closing | Self::SynSent, _) | (Self::PickedUp, false) => self,
+            (Self::SynReceived, false) if !acknowledges => self,
             (Self::BackendFin, false) | (Self::ClientFin, true) => Self::Closing,
             (_, false) => Self::ClientFin,
             (_, true) => Self::BackendFin,
@@ -100,9 +105,8 @@ impl State {
         match self {
             Self::SynSent | Self::SynReceived | Self::PickedUp | Self::Unreplied => Class::HalfOpen,
             Self::Closing | Self::Reset => Class::Closing,
-            Self::Established | Self::ClientFin | Self::BackendFin | Self::UdpReplied => {
-                Class::Established
-            }
+            Self::ClientFin | Self::BackendFin | Self::UdpReplied => Class::Answered,
+            Self::Established => Class::Established,
         }
     }
 }
@@ -218,6 +222,22 @@ mod tests {
                     (BACKEND, ACK, State::Reset),
                     (CLIENT, FIN | ACK, State::Reset),
                 ],
+            ),
+            (
+                "a FIN does not open what is half open",
+                State::SynSent,
+                &[
+                    (CLIENT, FIN, State::SynSent),
+                    (CLIENT, FIN | ACK, State::SynSent),
+                    (BACKEND, SYN | ACK, State::SynReceived),
+                    (CLIENT, FIN, State::SynReceived),
+                    (CLIENT, FIN | ACK, State::ClientFin),
+                ],
+            ),
+            (
+                "nor what was picked up, before the backend knows it",
+                State::PickedUp,
+                &[(CLIENT, FIN | ACK, State::PickedUp), (BACKEND, FIN | ACK, State::BackendFin)],
             ),
             (
                 "a SYN in an open connection changes nothing",

@@ -40,11 +40,11 @@ pub(super) fn parse(frame: &[u8], l3: usize) -> Result<Headers, DropReason> {
     transport(frame, Ip { l3, l4, end, v4: true, ttl, number, src, dst, fragment })
 }
 
-/// A source that cannot be a sender's, or LAND. 0.0.0.0 is DHCP's, and only toward a group.
+/// A source that cannot be a sender's, no destination, or LAND. 0.0.0.0 is DHCP's, and only toward a group.
 fn is_martian(src: Address, dst: Address) -> bool {
     let first = src.low32() >> 24;
     let unspecified = src.low32() == 0 && dst.low32() != u32::MAX;
-    src == dst || first == 127 || first >= 224 || unspecified
+    src == dst || dst.low32() == 0 || first == 127 || first >= 224 || unspecified
 }
 
 fn fragment(header: &[u8; MIN_HEADER], payload: usize) -> Result<Fragment, DropReason> {

@@ -30,11 +30,17 @@ pub(super) fn parse(frame: &[u8], l3: usize) -> Result<Headers, DropReason> {
     transport(frame, Ip { l3, l4, end, v4: false, ttl: header[7], number, src, dst, fragment })
 }
 
-/// A source that cannot be a sender's, or LAND. `::` is duplicate address detection's, and only toward a group.
+/// A source that cannot be a sender's, no destination, or LAND. `::` is duplicate address detection's, and only toward a group.
 /// Mapped IPv4 addresses have no business on the wire (RFC 4942 section 2.2).
 fn is_martian(src: Address, dst: Address) -> bool {
     let unspecified = src.0 == 0 && dst.0 >> 120 != 0xff;
-    src == dst || src.0 == 1 || src.0 >> 120 == 0xff || unspecified || src.is_v4() || dst.is_v4()
+    src == dst
+        || dst.0 == 0
+        || src.0 == 1
+        || src.0 >> 120 == 0xff
+        || unspecified
+        || src.is_v4()
+        || dst.is_v4()
 }
 
 /// Where a chain of extension headers ends.

@@ -379,7 +379,15 @@ impl Connection {
             phase => phase,
         };
         let tcp = self.client.protocol == Tcp;
-        if tcp && flags & (FIN | RST) == FIN && self.phase != Phase::Reset {
+        // Nothing is closed by who has not opened it.
+        let opened = match self.phase {
+            Phase::Reset => false,
+            Phase::Opening => self.fins != [false; 2],
+            Phase::PickedUp => reply || self.fins != [false; 2],
+            Phase::Answered => reply || flags & ACK != 0 || self.fins != [false; 2],
+            _ => true,
+        };
+        if tcp && flags & (FIN | RST) == FIN && opened {
             self.fins[direction] = true;
         }
         let deadline = now + self.seconds() + 1;

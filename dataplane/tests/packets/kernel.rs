@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
             own_connection_to_a_vip(f),
             error_of_the_kernel(f),
             endpoint_on_the_node(f),
+            endpoint_on_the_node_is_not_masqueraded(f),
             direct_to_an_endpoint_on_the_node(f),
             punt_ring_full(f),
         ]);
@@ -130,6 +131,15 @@ fn endpoint_on_the_node(f: Family) -> Case {
             sent_out(tcp(vip, client).flags(SYN | ACK).ttl(63)),
         )
         .outside(tcp(client, vip).flags(ACK), to_kernel(OUT, tcp(client, backend).flags(ACK)))
+}
+
+/// MSQ-9: the kernel takes no packet that claims to come from itself.
+fn endpoint_on_the_node_is_not_masqueraded(f: Family) -> Case {
+    let (client, vip, backend) = (at(f.client, 5000), at(f.load_balancer, 80), at(f.node_in, 8080));
+    let host = Service::new("ns/host:80", Tcp, &[(f.node_in, 8080)]);
+    case(format!("policy Cluster to an endpoint in the node's own network, v4 {}", f.v4))
+        .service("ns/host", &[host.load_balancer(f.load_balancer, 80, &[])])
+        .outside(tcp(client, vip), to_kernel(OUT, tcp(client, backend)))
 }
 
 fn direct_to_an_endpoint_on_the_node(f: Family) -> Case {

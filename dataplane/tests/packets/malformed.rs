@@ -215,6 +215,16 @@ fn martians() -> Vec<Case> {
         .into_iter()
         .map(|packet| case(format!("martian {packet:?}")).outside(packet, dropped(Martian)))
         .collect();
+    // Node ports stand under the unspecified address: nobody may ask for them there.
+    for (f, unspecified) in [(V4, "0.0.0.0"), (V6, "::")] {
+        let packet = tcp(at(f.client, 5000), at(unspecified, 30_080));
+        let everywhere = Service::new("ns/web:80", Tcp, &[(f.backends[0], 8080)]);
+        cases.push(
+            case("no destination")
+                .service("ns/web", &[everywhere.node_port(f.v4, 30_080)])
+                .outside(packet, dropped(Martian)),
+        );
+    }
     let to_mapped = udp(at(V6.client, 5000), "[::ffff:10.0.0.1]:80");
     cases.push(case("a mapped IPv4 destination").outside(to_mapped, dropped(Martian)));
     cases
