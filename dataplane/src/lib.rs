@@ -1,6 +1,17 @@
-//! vipgate's packet engine.
-
-#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data is small"))]
+//! vipgate's packet engine: what happens to a frame, given tables and time.
+//!
+//! A burst's way, file by file:
+//!
+//! 1. [`worker`] receives a burst of every port from a [`nic`] queue, with the tables its [`snapshot`] reader holds.
+//! 2. [`engine`] parses each frame once ([`wire`]), hashes its flow ([`hash`]) and looks the connection up
+//!    ([`conntrack`]).
+//! 3. A known connection moves on in its state machine. An unknown packet is classified ([`classify`]): another worker's
+//!    ([`handoff`]), the kernel's, a Service's ([`service`]) or somebody's on the way through.
+//! 4. The packet is routed ([`fib`]), rewritten ([`rewrite`]) or turned into its own answer ([`answer`]).
+//! 5. The [`verdict`] says where it goes; [`counters`] say what became of it.
+//!
+//! Invariants: no DPDK, no I/O, no allocation after the start, no unsafe but a prefetch; time, randomness and tables are
+//! arguments. So all of it runs in a unit test, on [`nic::memory`].
 
 pub mod answer;
 pub mod classify;
