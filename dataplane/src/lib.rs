@@ -13,6 +13,8 @@
 //! Invariants: no DPDK, no I/O, no allocation after the start, no unsafe but a prefetch; time, randomness and tables are
 //! arguments. So all of it runs in a unit test, on [`nic::memory`].
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data is small"))]
+
 pub mod answer;
 pub mod classify;
 pub mod clock;

@@ -2,10 +2,15 @@
 //! the connection or opens one, the packet is rewritten in place, and the [`Verdict`] says where it goes.
 //!
 //! Three cases, as three functions: [`Engine::tracked`] (the connection is known), [`Engine::untracked`] (it is not:
-//! classify, find the owner), [`Engine::open`] (the first packet to a Service).
+//! classify, find the owner), [`Engine::open`] (the first packet to a Service). What they need is beside them: `connect`
+//! finds a free translation, `forward` routes and rewrites, `answers` is what the gateway says in its own name.
 //! Not known here: queues, rings, counters. Tables and time are arguments.
 
-use crate::answer::{self, Error};
+mod answers;
+mod connect;
+mod forward;
+
+use crate::answer;
 use crate::classify::{self, Destination};
 use crate::clock::{Moment, RateLimit};
 use crate::conntrack::state::State;
@@ -15,18 +20,14 @@ use crate::flow::{Address, Protocol, Tuple};
 use crate::fragments::Fragments;
 use crate::hash::{HashKey, low32, reduce};
 use crate::nic::Frame;
-use crate::rewrite;
 use crate::service::backends::BackendId;
 use crate::service::{Decision, Match};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp_flags::{ACK, RST, SYN};
 use crate::wire::{self, Fragment, Headers, Kind, Parsed, ethernet, word};
-
-/// Source ports tried before a connection is given up: a range in which so many in a row are taken is as good as full.
-const PORT_TRIES: u16 = 32;
-const IPV4_DF_OFFSET: usize = 6;
-const IPV4_DF: u16 = 0x4000;
+use answers::{advertise, announces, answered, arp};
+use forward::lacks_checksum;
 
 /// What all workers of a process agree on, and what is one's own.
 #[derive(Clone, Debug)]
@@ -373,92 +374,6 @@ impl Engine {
         }
     }
 
-    /// Adds the connection under a source nobody else uses toward this backend (I2).
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call, and every argument is a different thing"
-    )]
-    fn connect(
-        &mut self,
-        arrival: &Arrival,
-        packet: &Packet<'_>,
-        tuple: &Tuple,
-        to: &Tuple,
-        masquerade: bool,
-        state: State,
-        backend: BackendId,
-    ) -> Result<Hit, DropReason> {
-        if !masquerade {
-            match self.conntrack.insert(tuple, to, state, backend, packet.now) {
-                Ok(hit) => return Ok(hit),
-                Err(InsertError::Full) => return Err(DropReason::ConntrackFull),
-                // Another VIP's connection of the same client: change the port, as Linux does (CTK-12).
-                Err(InsertError::Clash) => {}
-            }
-        }
-        let src = if masquerade {
-            self.masquerade_address(arrival, packet, to).ok_or(DropReason::NoMasqueradeAddress)?
-        } else {
-            tuple.src
-        };
-        let start = low32(self.conntrack.hash(tuple));
-        // Of the ports of an unmasqueraded client only one in so many leads replies back to this worker.
-        let tries = if masquerade { PORT_TRIES } else { PORT_TRIES * self.config.workers };
-        for i in 0..tries {
-            let sport = if masquerade {
-                let ports = &packet.tables.node.masquerade_ports;
-                let (first, size) = ports.block(self.config.worker, self.config.workers);
-                if i >= size {
-                    break;
-                }
-                first + offset(start, i, size)
-            } else {
-                // Above the well-known ports; the reply must still be ours.
-                let sport = 1024 + offset(start, i, u16::MAX - 1024);
-                if !self.comes_back(packet.tables, &Tuple { sport, ..*to }.reversed()) {
-                    continue;
-                }
-                sport
-            };
-            let to = Tuple { src, sport, ..*to };
-            match self.conntrack.insert(tuple, &to, state, backend, packet.now) {
-                Ok(hit) => return Ok(hit),
-                Err(InsertError::Full) => return Err(DropReason::ConntrackFull),
-                Err(InsertError::Clash) => {}
-            }
-        }
-        Err(DropReason::MasqueradePortsExhausted)
-    }
-
-    /// Whether a reply will be this worker's to decide.
-    fn comes_back(&self, tables: &Tables, reply: &Tuple) -> bool {
-        let EngineConfig { ports, secret, workers, worker, .. } = self.config;
-        let destination = classify::destination(tables, reply, false, ports, workers);
-        classify::owner(tables, &destination, reply, ports, &secret, workers) == worker
-    }
-
-    /// An address of the pool, or the egress port's own (MSQ-4).
-    fn masquerade_address(
-        &self,
-        arrival: &Arrival,
-        packet: &Packet<'_>,
-        to: &Tuple,
-    ) -> Option<Address> {
-        let Tables { fib, node, .. } = packet.tables;
-        let v4 = to.dst.is_v4();
-        let pool = || node.masquerade_pool.iter().filter(|address| address.is_ipv4() == v4);
-        let size = pool().count();
-        if size > 0 {
-            let chosen = reduce(low32(self.conntrack.hash(to)), size);
-            return pool().nth(chosen).map(|&address| address.into());
-        }
-        let port = match fib.route(to.dst) {
-            Route::Egress { port, .. } | Route::Unresolved { port, .. } => port,
-            Route::Local | Route::Nowhere => arrival.port,
-        };
-        fib.port_address(port, v4)
-    }
-
     /// The flow of a fragment. The worker that keeps a pair's fragments sees them all first.
     fn fragment_flow(
         &mut self,
@@ -525,138 +440,6 @@ impl Engine {
             _ => Verdict::Drop(DropReason::UnsupportedProtocol),
         }
     }
-
-    /// Sends on: route, hop limit and MTU first, since errors quote the packet as it came; then the edits.
-    #[inline]
-    fn forward(
-        &mut self,
-        frame: &mut impl Frame,
-        arrival: &Arrival,
-        packet: &Packet<'_>,
-        edit: Edit,
-    ) -> Verdict {
-        let Packet { headers, tables, .. } = packet;
-        let dst = match edit {
-            Edit::Nothing if arrival.origin == Origin::Kernel => {
-                return Verdict::Forward(arrival.port);
-            }
-            Edit::Nothing => headers.dst,
-            Edit::Packet { to, .. } | Edit::Quoted { to, .. } => to.dst,
-        };
-        let (verdict, port, mac) = match tables.fib.route(dst) {
-            Route::Egress { port, mac } => (Verdict::Forward(port), port, mac),
-            Route::Unresolved { port, via } => {
-                let next_hop = via.unwrap_or(dst);
-                (Verdict::Park { port, next_hop, destination: dst }, port, [0; 6])
-            }
-            // For this very host, by way of the twin.
-            Route::Local => (Verdict::Punt, arrival.port, tables.fib.port(arrival.port).mac),
-            Route::Nowhere => return Verdict::Drop(DropReason::NoRoute),
-        };
-        let egress = tables.fib.port(port);
-        if verdict != Verdict::Punt {
-            if headers.ttl <= 1 {
-                return self.icmp_error(
-                    frame,
-                    arrival,
-                    packet,
-                    Error::TimeExceeded,
-                    DropReason::TtlExpired,
-                );
-            }
-            if headers.ip_len() > usize::from(egress.mtu) {
-                return self.too_big(frame, arrival, packet, egress.mtu);
-            }
-        }
-        let bytes = frame.bytes_mut();
-        match edit {
-            Edit::Nothing => {}
-            Edit::Packet { from, to } => {
-                if lacks_checksum(bytes, headers) {
-                    return Verdict::Drop(DropReason::ZeroUdpChecksum);
-                }
-                rewrite::translate(bytes, headers, &from, &to);
-            }
-            Edit::Quoted { answer, to, quoted_l3, quoted_l4 } => {
-                rewrite::translate_error(bytes, headers, quoted_l3, quoted_l4, &answer, &to);
-            }
-        }
-        if verdict != Verdict::Punt {
-            rewrite::decrement_ttl(bytes, headers);
-        }
-        ethernet::address(bytes, mac, egress.mac);
-        verdict
-    }
-
-    fn too_big(
-        &mut self,
-        frame: &mut impl Frame,
-        arrival: &Arrival,
-        packet: &Packet<'_>,
-        mtu: u16,
-    ) -> Verdict {
-        let headers = packet.headers;
-        let flags = word(frame.bytes(), headers.l3 + IPV4_DF_OFFSET);
-        if headers.v4 && flags & IPV4_DF == 0 {
-            // This gateway does not fragment; the sender did not ask to be told.
-            return Verdict::Drop(DropReason::TooBig);
-        }
-        self.icmp_error(frame, arrival, packet, Error::TooBig(mtu), DropReason::TooBig)
-    }
-
-    /// An error in our own name, or the reason why there is none.
-    #[cold]
-    fn icmp_error(
-        &mut self,
-        frame: &mut impl Frame,
-        arrival: &Arrival,
-        packet: &Packet<'_>,
-        error: Error,
-        unanswerable: DropReason,
-    ) -> Verdict {
-        let Packet { headers, tables, now } = packet;
-        if !answer::may_answer(frame.bytes(), headers) {
-            return Verdict::Drop(unanswerable);
-        }
-        let Some(source) = tables.fib.port_address(arrival.port, headers.v4) else {
-            return Verdict::Drop(unanswerable);
-        };
-        if !self.icmp_errors.allow(*now) {
-            return Verdict::Drop(DropReason::IcmpLimited);
-        }
-        let mac = tables.fib.port(arrival.port).mac;
-        answered(answer::error(frame, headers, error, source, mac), arrival)
-    }
-
-    /// A refusal: a reset for TCP, port unreachable for the rest (REJ-4).
-    #[cold]
-    fn reject(
-        &mut self,
-        frame: &mut impl Frame,
-        arrival: &Arrival,
-        packet: &Packet<'_>,
-    ) -> Verdict {
-        let Packet { headers, tables, now } = packet;
-        if !answer::may_answer(frame.bytes(), headers) {
-            return Verdict::Drop(DropReason::RejectUnanswerable);
-        }
-        if !self.rejects.allow(*now) {
-            return Verdict::Drop(DropReason::RejectLimited);
-        }
-        let mac = tables.fib.port(arrival.port).mac;
-        if matches!(headers.kind, Kind::Tcp { .. }) && headers.fragment == Fragment::Whole {
-            return answered(answer::reset(frame, headers, mac), arrival);
-        }
-        let Some(source) = tables.fib.port_address(arrival.port, headers.v4) else {
-            return Verdict::Drop(DropReason::RejectUnanswerable);
-        };
-        answered(answer::error(frame, headers, Error::PortUnreachable, source, mac), arrival)
-    }
-}
-
-/// Whether a packet can't be translated for want of a checksum: IPv6 demands one (RFC 8200 section 8.1).
-fn lacks_checksum(frame: &[u8], headers: &Headers) -> bool {
-    !headers.v4 && matches!(headers.kind, Kind::Udp { .. }) && word(frame, headers.l4 + 6) == 0
 }
 
 /// The state a TCP connection begins in, by the flags of the first segment seen.
@@ -669,17 +452,8 @@ fn opening(flags: u8) -> Option<State> {
     }
 }
 
-fn offset(start: u32, i: u16, size: u16) -> u16 {
-    let size = u32::from(size);
-    u16::try_from((start % size + u32::from(i)) % size).unwrap_or_default()
-}
-
 fn is_group(address: Address) -> bool {
     if address.is_v4() { address.low32() >> 28 >= 14 } else { address.0 >> 120 == 0xff }
-}
-
-fn announces(tables: &Tables, port: PortId, target: Address) -> bool {
-    tables.services.vip(target).is_some() && tables.node.announces(port, target.ip())
 }
 
 fn to_kernel(arrival: &Arrival) -> Verdict {
@@ -687,36 +461,4 @@ fn to_kernel(arrival: &Arrival) -> Verdict {
         Origin::Wire => Verdict::Punt,
         Origin::Kernel => Verdict::Forward(arrival.port),
     }
-}
-
-fn answered(built: bool, arrival: &Arrival) -> Verdict {
-    if !built {
-        return Verdict::Drop(DropReason::NoRoom);
-    }
-    match arrival.origin {
-        Origin::Wire => Verdict::Answer(arrival.port),
-        Origin::Kernel => Verdict::Punt,
-    }
-}
-
-fn arp(frame: &mut impl Frame, arrival: &Arrival, at: usize, tables: &Tables) -> Verdict {
-    let arp = &frame.bytes()[at..];
-    let target = Address::v4([arp[24], arp[25], arp[26], arp[27]]);
-    let asked = word(arp, 6) == ethernet::ARP_REQUEST;
-    if asked && arrival.origin == Origin::Wire && announces(tables, arrival.port, target) {
-        answer::arp(frame.bytes_mut(), at, tables.fib.port(arrival.port).mac);
-        return Verdict::Answer(arrival.port);
-    }
-    to_kernel(arrival)
-}
-
-fn advertise(
-    frame: &mut impl Frame,
-    arrival: &Arrival,
-    headers: &Headers,
-    target: Address,
-    tables: &Tables,
-) -> Verdict {
-    let mac = tables.fib.port(arrival.port).mac;
-    answered(answer::neighbor_advertisement(frame, headers, target, mac), arrival)
 }
