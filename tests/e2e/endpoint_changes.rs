@@ -45,8 +45,14 @@ fn downloads_outlive_every_change_of_endpoints() {
             };
             let result = site.client.run(|| {
                 let mut tries = (0..50).map(|_| download(vip.at(&HTTP), 50 << 20, pace(begin)));
-                // Refused: begun while there was no endpoint at all.
-                tries.find(|result| !refused(result)).expect("not refused for ever")
+                // Refused: begun while there was no endpoint at all, which lasts for a while.
+                let paused = |result: &io::Result<()>| {
+                    if refused(result) {
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                    !refused(result)
+                };
+                tries.find(paused).expect("not refused for ever")
             });
             result.unwrap_or_else(|error| panic!("{vip:?}: {error}"));
         }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::client::{source_for, udp};
-use crate::service::{ECHO, Endpoint, HTTP, Kind, Policy, Service};
+use crate::service::{ECHO, Endpoint, HTTP, Policy, Service};
 use crate::site::{Layout, Site};
 
 /// "At once": far below the second after which TCP tries again.
