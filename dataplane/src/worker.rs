@@ -133,15 +133,13 @@ impl<N: Nic> Worker<N> {
             return 0;
         }
         let port = PortId::try_from(index).unwrap_or_default();
+        burst.iter().for_each(Frame::prefetch);
         let bytes: usize = burst.iter().map(|frame| frame.bytes().len()).sum();
         let counters = &self.counters.ports[index];
         counters.rx_frames.add(burst.len() as u64);
         counters.rx_bytes.add(bytes as u64);
-        burst.iter().for_each(Frame::prefetch);
-        let mut prepared = [Prepared::NONE; BURST];
-        for (slot, frame) in prepared.iter_mut().zip(&burst) {
-            *slot = self.engine.prepare(frame);
-        }
+        let prepared: ArrayVec<Prepared, BURST> =
+            burst.iter().map(|frame| self.engine.prepare(frame)).collect();
         let count = burst.len();
         for (frame, prepared) in burst.into_iter().zip(&prepared) {
             let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
@@ -154,10 +152,8 @@ impl<N: Nic> Worker<N> {
     fn take_over(&mut self, batch: Batch<N::Frame>, now: Moment) -> usize {
         let count = batch.len();
         self.counters.work.handed_in.add(count as u64);
-        let mut prepared = [Prepared::NONE; BURST];
-        for (slot, handed) in prepared.iter_mut().zip(&batch) {
-            *slot = self.engine.prepare(&handed.frame);
-        }
+        let prepared: ArrayVec<Prepared, BURST> =
+            batch.iter().map(|handed| self.engine.prepare(&handed.frame)).collect();
         for (handed, prepared) in batch.into_iter().zip(&prepared) {
             self.handle(handed.frame, handed.arrival, prepared, now);
         }

@@ -30,10 +30,11 @@ mod verdicts;
 use std::panic::AssertUnwindSafe;
 
 use dataplane::fib::PortId;
+use dataplane::flow::Protocol;
 use dataplane::tables::MasqueradePorts;
 use dataplane::verdict::DropReason;
 use support::gateway::{
-    Fate, Gateway, IN, IN_MAC, OUT, OUT_MAC, PODS, ROUTER, Service, Setup, answered_in,
+    Family, Fate, Gateway, IN, IN_MAC, OUT, OUT_MAC, PODS, ROUTER, Service, Setup, answered_in,
     answered_out, sent_in, sent_out,
 };
 use support::packet::Packet;
@@ -136,6 +137,17 @@ impl Case {
             step(&mut gateway);
         }
     }
+}
+
+/// The same Service for TCP and UDP, whose first backend serves port 8080.
+pub fn web(f: Family, masquerade: bool) -> Vec<Service> {
+    [Protocol::Tcp, Protocol::Udp]
+        .map(|protocol| {
+            let service = Service::new("ns/web:80", protocol, &[(f.backends[0], 8080)])
+                .load_balancer(f.load_balancer, 80, &[]);
+            if masquerade { service } else { service.external_local() }
+        })
+        .to_vec()
 }
 
 /// A frame as the kernel sends it through the twin of a port.

@@ -157,14 +157,6 @@ impl Port {
         Ok(info.max_rx_queues.min(info.max_tx_queues))
     }
 
-    /// Whether the device can spread packets over queues by hash.
-    ///
-    /// # Errors
-    /// The device was unplugged.
-    pub fn offers_rss(&self) -> Result<bool, DpdkError> {
-        Ok(self.info()?.flow_type_rss_offloads & sys::VIPGATE_RSS_FLOWS != 0)
-    }
-
     /// The NUMA node of the device, when it has one.
     #[must_use]
     pub fn socket(&self) -> Option<i32> {

@@ -90,11 +90,6 @@ pub struct Prepared {
     hash: u64,
 }
 
-impl Prepared {
-    /// What stands in the array before a frame is looked at.
-    pub const NONE: Self = Self { parsed: Err(DropReason::Malformed), hash: 0 };
-}
-
 /// What to edit when a packet is sent on.
 #[derive(Clone, Copy, Debug)]
 enum Edit {
@@ -307,13 +302,11 @@ impl Engine {
         tuple: &Tuple,
         found: &Match<'_>,
     ) -> Verdict {
-        let state = match packet.headers.kind {
-            Kind::Tcp { flags, .. } => match opening(flags) {
-                Some(state) => state,
-                None => return Verdict::Drop(DropReason::NoConnection),
-            },
-            Kind::Udp { .. } => State::Unreplied,
-            _ => return Verdict::Drop(DropReason::FragmentUnknown),
+        let Some(state) = opening(packet.headers.kind) else {
+            let segment = matches!(packet.headers.kind, Kind::Tcp { .. });
+            let reason =
+                if segment { DropReason::NoConnection } else { DropReason::FragmentUnknown };
+            return Verdict::Drop(reason);
         };
         let Tables { services, node, .. } = packet.tables;
         let client = tuple.src.ip();
@@ -354,12 +347,7 @@ impl Engine {
         packet: &Packet<'_>,
         tuple: &Tuple,
     ) -> Verdict {
-        let state = match packet.headers.kind {
-            Kind::Tcp { flags, .. } => opening(flags),
-            Kind::Udp { .. } => Some(State::Unreplied),
-            _ => None,
-        };
-        let Some(state) = state else {
+        let Some(state) = opening(packet.headers.kind) else {
             return self.forward(frame, arrival, packet, Edit::Nothing);
         };
         match self.connect(arrival, packet, tuple, tuple, false, state, BackendId::NONE) {
@@ -442,12 +430,16 @@ impl Engine {
     }
 }
 
-/// The state a TCP connection begins in, by the flags of the first segment seen.
-fn opening(flags: u8) -> Option<State> {
-    match flags & (SYN | ACK | RST) {
-        SYN => Some(State::SynSent),
-        ACK => Some(State::PickedUp),
-        // Resets, answers and segments without ACK belong to no connection that could go on.
+/// The state a connection begins in, by the first packet seen; `None` for one that begins nothing.
+fn opening(kind: Kind) -> Option<State> {
+    match kind {
+        Kind::Udp { .. } => Some(State::Unreplied),
+        Kind::Tcp { flags, .. } => match flags & (SYN | ACK | RST) {
+            SYN => Some(State::SynSent),
+            ACK => Some(State::PickedUp),
+            // Resets, answers and segments without ACK belong to no connection that could go on.
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -1,6 +1,6 @@
 //! Fragments: no reassembly, later ones follow the first by its ports.
 
-use dataplane::flow::Protocol::{Tcp, Udp};
+use dataplane::flow::Protocol::Udp;
 use dataplane::verdict::DropReason::*;
 
 use super::*;
@@ -27,16 +27,6 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-fn service(f: Family, masquerade: bool) -> Vec<Service> {
-    [Tcp, Udp]
-        .map(|protocol| {
-            let service = Service::new("ns/web:80", protocol, &[(f.backends[0], 8080)])
-                .load_balancer(f.load_balancer, 80, &[]);
-            if masquerade { service } else { service.external_local() }
-        })
-        .to_vec()
-}
-
 fn payload() -> Vec<u8> {
     (0..100).collect()
 }
@@ -50,7 +40,7 @@ fn question_inside(f: Family) -> Packet {
 }
 
 fn named(name: &str, f: Family) -> Case {
-    case(format!("{name}, v4 {}", f.v4)).service("ns/web", &service(f, false))
+    case(format!("{name}, v4 {}", f.v4)).service("ns/web", &web(f, false))
 }
 
 /// A question in fragments, and the reply in fragments, too.
@@ -60,7 +50,7 @@ fn in_order(f: Family, masquerade: bool) -> Case {
     let inside = if masquerade { at(f.node_in, MASQUERADE_PORT) } else { client };
     let cut = |from, to, ttl| udp(from, to).payload(&payload()).ttl(ttl).fragments(77, 40);
     let mut case = case(format!("in order, v4 {}, masquerade {masquerade}", f.v4))
-        .service("ns/web", &service(f, masquerade));
+        .service("ns/web", &web(f, masquerade));
     for (packet, sent) in cut(client, vip, 64).into_iter().zip(cut(inside, backend, 63)) {
         case = case.outside(packet, sent_in(sent));
     }

@@ -24,16 +24,6 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-fn service(f: Family, masquerade: bool) -> Vec<Service> {
-    [Tcp, Udp]
-        .map(|protocol| {
-            let service = Service::new("ns/web:80", protocol, &[(f.backends[0], 8080)])
-                .load_balancer(f.load_balancer, 80, &[]);
-            if masquerade { service } else { service.external_local() }
-        })
-        .to_vec()
-}
-
 /// A router between gateway and pods, and one between gateway and clients.
 fn routers(f: Family) -> (&'static str, &'static str) {
     if f.v4 { ("10.0.0.77", "192.0.2.254") } else { ("fd00::77", "2001:db8:1::fe") }
@@ -48,7 +38,7 @@ fn ends(f: Family, masquerade: bool) -> (Ends, Ends, Ends, Ends) {
     (client, at(f.load_balancer, 80), inside, at(f.backends[0], 8080))
 }
 
-fn packet(protocol: dataplane::flow::Protocol, from: Ends, to: Ends) -> Packet {
+fn packet(protocol: Protocol, from: Ends, to: Ends) -> Packet {
     match protocol {
         Udp => udp(from, to).payload(b"some payload that errors may quote"),
         _ => {
@@ -58,14 +48,14 @@ fn packet(protocol: dataplane::flow::Protocol, from: Ends, to: Ends) -> Packet {
 }
 
 /// Opens the connection.
-fn opened(name: String, f: Family, masquerade: bool, protocol: dataplane::flow::Protocol) -> Case {
+fn opened(name: String, f: Family, masquerade: bool, protocol: Protocol) -> Case {
     let (client, vip, inside, backend) = ends(f, masquerade);
     case(name)
-        .service("ns/web", &service(f, masquerade))
+        .service("ns/web", &web(f, masquerade))
         .outside(packet(protocol, client, vip), sent_in(packet(protocol, inside, backend).ttl(63)))
 }
 
-fn both_ways(f: Family, masquerade: bool, protocol: dataplane::flow::Protocol) -> Vec<Case> {
+fn both_ways(f: Family, masquerade: bool, protocol: Protocol) -> Vec<Case> {
     let (client, vip, inside, backend) = ends(f, masquerade);
     let (inner_router, outer_router) = routers(f);
     let name = |text: &str| format!("{text}: {protocol:?}, v4 {}, masquerade {masquerade}", f.v4);
@@ -219,7 +209,7 @@ fn unknown(f: Family) -> Vec<Case> {
     let (_, outer_router) = routers(f);
     let masqueraded = at(f.node_in, MASQUERADE_PORT);
     let served =
-        |name: &str| case(format!("{name}, v4 {}", f.v4)).service("ns/web", &service(f, false));
+        |name: &str| case(format!("{name}, v4 {}", f.v4)).service("ns/web", &web(f, false));
     vec![
         served("an error to a VIP about no connection").outside(
             port_unreachable(f.client, f.load_balancer, &udp(vip, client).ip()),

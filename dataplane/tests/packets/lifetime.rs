@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Keeps client addresses.
-fn web(f: Family, protocol: dataplane::flow::Protocol, backends: &[usize]) -> Service {
+fn web(f: Family, protocol: Protocol, backends: &[usize]) -> Service {
     let endpoints: Vec<_> = backends.iter().map(|&i| (f.backends[i], 8080)).collect();
     Service::new("ns/web:80", protocol, &endpoints).external_local().load_balancer(
         f.load_balancer,
