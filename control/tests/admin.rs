@@ -65,7 +65,7 @@ struct Process {
     control: Handle,
     admin: Arc<Admin>,
     /// Ends the control loop's thread; dropping it does so, too.
-    stop_control: Option<oneshot::Sender<()>>,
+    stop_control: Option<(oneshot::Sender<()>, std::thread::JoinHandle<()>)>,
 }
 
 impl Process {
@@ -81,7 +81,7 @@ impl Process {
         let (control_loop, control) =
             Control::new(assembly, TablesPublisher::new(publisher, first));
         let (stop_control, stopped) = oneshot::channel::<()>();
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             runtime().block_on(async {
                 tokio::select! {
                     () = control_loop.run() => (),
@@ -97,7 +97,14 @@ impl Process {
             .enumerate()
             .map(|(id, counters)| WorkerFacts { core: id + 4, counters: counters.clone() });
         let admin = Arc::new(Admin::new(facts.collect(), machine.clone(), control.clone()));
-        Self { machine, workers, readers, control, admin, stop_control: Some(stop_control) }
+        Self {
+            machine,
+            workers,
+            readers,
+            control,
+            admin,
+            stop_control: Some((stop_control, thread)),
+        }
     }
 
     /// With everything in order and some traffic behind it.
@@ -470,7 +477,10 @@ fn health_pages_follow_readiness() {
 #[test]
 fn a_control_loop_that_has_ended_is_told() {
     let mut process = Process::running();
-    drop(process.stop_control.take());
+    let (stop, thread) = process.stop_control.take().expect("it runs");
+    drop(stop);
+    // It may answer until it is gone.
+    thread.join().expect("it ends in order");
     let status = process.status();
     assert_eq!(status.not_ready, ["control: the control loop does not answer"]);
     assert_eq!((status.services.len(), status.connections.entries), (0, 1000));
@@ -503,6 +513,7 @@ fn metrics_are_openmetrics_with_every_family() {
         "vipgate_conntrack_capacity{worker=\"0\",core=\"4\"} 1250000",
         "vipgate_conntrack_half_open{worker=\"0\",core=\"4\"} 20",
         "vipgate_conntrack_evictions_total{worker=\"0\",core=\"4\",class=\"half_open\"} 0",
+        "vipgate_conntrack_evictions_total{worker=\"0\",core=\"4\",class=\"answered\"} 0",
         "vipgate_table_generation 2",
         "vipgate_table_publishes_total 1",
         "vipgate_table_retired 0",
@@ -523,6 +534,16 @@ fn metrics_are_openmetrics_with_every_family() {
     }
     let drops = body.lines().filter(|line| line.starts_with("vipgate_drop_packets_total{"));
     assert_eq!(drops.count(), DropReason::COUNT);
+    // The page for operators has a row for every family, with its own words and type.
+    let page = include_str!("../../docs/metrics.md");
+    let described = |line: &str| line.strip_prefix("# HELP ").map(str::to_owned);
+    for family in body.lines().filter_map(described) {
+        let (name, help) = family.split_once(' ').expect("a name and a help text");
+        let kind = |line: &str| line.strip_prefix(&format!("# TYPE {name} ")).map(str::to_owned);
+        let kind = body.lines().find_map(kind).expect("every family has a type");
+        let row = format!("| `{name}` | {kind} | {} |", help.trim_end_matches('.'));
+        assert!(page.lines().any(|line| line == row), "docs/metrics.md lacks: {row}");
+    }
 
     let types = || body.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let mut names: Vec<&str> =
