@@ -3,7 +3,7 @@
 # Two-process test: vipgate forwards between the generator's clients and backends, over vhost-user, and not one packet
 # may be lost, changed or sent astray.
 #
-#     perf wire (vhost-user server)                     vipgate run (virtio-user client, in a network namespace)
+#     perf traffic (vhost-user server)                     vipgate run (virtio-user client, in a network namespace)
 #     clients 198.18.0.1 ... -- 192.0.2.2  ==client.sock==  192.0.2.1  client
 #     backends 10.0.1.10 and 10.0.1.11     ==backend.sock== 10.0.1.1   backend
 #
@@ -176,7 +176,7 @@ start_generator() {
     local queues=$1 no_huge=()
     shift
     [[ $huge == yes ]] || no_huge=(--no-huge)
-    "$perf" wire --socket "$PWD/client.sock" --socket "$PWD/backend.sock" --queues "$queues" "${no_huge[@]}" \
+    "$perf" traffic --socket "$PWD/client.sock" --socket "$PWD/backend.sock" --queues "$queues" "${no_huge[@]}" \
         --rate "$rate" --window "$window" --duration "$seconds" --warm-up "$start_limit" --require-zero-loss --json result.json "$@" \
         >perf.log 2>&1 &
     perf_pid=$!

@@ -1,4 +1,4 @@
-//! The command line of `perf wire`.
+//! The command line of `perf traffic`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -191,7 +191,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A TCP and a masqueraded UDP VIP over the default network.
-    pub(in crate::wire) fn plan(v6: bool) -> Plan {
+    pub(in crate::traffic) fn plan(v6: bool) -> Plan {
         let defaults = if v6 { Defaults::V6 } else { Defaults::V4 };
         let Defaults { router, gateways, first_client, backends } = defaults;
         let vips = if v6 {

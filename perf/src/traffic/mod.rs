@@ -1,4 +1,4 @@
-//! `perf wire`: clients and backends around a running gateway, over vhost-user.
+//! `perf traffic`: clients and backends around a running gateway, over vhost-user.
 //!
 //! Job: prove that the gateway forwards what it should, where it should, unharmed, and measure how long it takes.
 //! This file starts DPDK and the ports, drives the [`Generator`], and gives everything back; the generator itself knows

@@ -1,0 +1,13 @@
+//! The `wire` suite.
+
+use super::{Error, Progress};
+use crate::report::Measurement;
+
+/// How the `wire` suite runs.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {}
+
+/// Runs the suite.
+pub(crate) fn run(_options: &Options, _progress: &Progress) -> Result<Vec<Measurement>, Error> {
+    Ok(Vec::new())
+}
