@@ -8,7 +8,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::conntrack::key::{KeyV4, KeyV6};
 use crate::flow::Address;
+use crate::hash::high32;
+use crate::wire::ordinary::MacWord;
 
 /// Index of a port in the order of the configuration.
 pub type PortId = u16;
@@ -96,11 +99,25 @@ pub enum Route {
     Nowhere,
 }
 
+/// A route out of a port to a known neighbour, ready to write.
+#[derive(Clone, Copy, Debug)]
+pub struct Hop {
+    /// Destination and source MAC address, as a frame begins with.
+    pub ethernet: [u8; 12],
+    /// The port to leave by.
+    pub port: PortId,
+    /// Its MTU in bytes; 0 for a route that is no hop, so that nothing fits.
+    pub mtu: u16,
+}
+
 /// The table workers read.
 #[derive(Clone, Debug)]
 pub struct Fib {
     ports: Vec<PortSpec>,
+    macs: Vec<MacWord>,
     routes: Vec<Route>,
+    /// Of every route, in the same order.
+    hops: Vec<Hop>,
     v4: TrieV4,
     v6: RangesV6,
 }
@@ -140,7 +157,32 @@ impl Fib {
                 }
             }
         }
-        Self { ports: spec.ports.clone(), routes, v4, v6: RangesV6::new(&v6) }
+        let hops = routes.iter().map(|&route| hop(route, &spec.ports)).collect();
+        let macs = spec.ports.iter().map(|port| port.mac.into()).collect();
+        Self { ports: spec.ports.clone(), macs, routes, hops, v4, v6: RangesV6::new(&v6) }
+    }
+
+    /// The way to an IPv4 destination, in the byte order of [`KeyV4`]. No hop has an MTU of 0.
+    #[must_use]
+    #[inline]
+    pub fn hop_v4(&self, to: &KeyV4) -> &Hop {
+        let destination = high32(to.addresses).swap_bytes();
+        &self.hops[self.v4.find(destination) as usize]
+    }
+
+    /// The same for IPv6.
+    #[must_use]
+    #[inline]
+    pub fn hop_v6(&self, to: &KeyV6) -> &Hop {
+        let [high, low] = to.dst.map(u64::swap_bytes);
+        &self.hops[self.v6.find(u128::from(high) << 64 | u128::from(low)) as usize]
+    }
+
+    /// A port's MAC address, for recognising it in frames.
+    #[must_use]
+    #[inline]
+    pub fn mac_word(&self, port: PortId) -> MacWord {
+        self.macs[usize::from(port)]
     }
 
     /// The route of a destination.
@@ -170,6 +212,18 @@ impl Fib {
     }
 }
 
+fn hop(route: Route, ports: &[PortSpec]) -> Hop {
+    let mut hop = Hop { ethernet: [0; 12], port: 0, mtu: 0 };
+    if let Route::Egress { port, mac } = route
+        && let Some(spec) = ports.get(usize::from(port))
+    {
+        hop.ethernet[..6].copy_from_slice(&mac);
+        hop.ethernet[6..].copy_from_slice(&spec.mac);
+        (hop.port, hop.mtu) = (port, spec.mtu);
+    }
+    hop
+}
+
 fn resolve(to: RouteTo, spec: &FibSpec) -> Route {
     let RouteTo::Port { port, gateway } = to else { return Route::Nowhere };
     let Some(gateway) = gateway else { return Route::Unresolved { port, via: None } };
@@ -195,17 +249,19 @@ const BLOCK: u32 = 1 << 31;
 
 #[derive(Clone, Debug)]
 struct TrieV4 {
-    root: Vec<u32>,
+    root: Box<[u32; 1 << 16]>,
     blocks: Vec<[u32; 256]>,
 }
 
 impl Default for TrieV4 {
     fn default() -> Self {
-        Self { root: vec![0; 1 << 16], blocks: Vec::new() }
+        let root = vec![0; 1 << 16].into_boxed_slice().try_into();
+        Self { root: root.expect("it has this length"), blocks: Vec::new() }
     }
 }
 
 impl TrieV4 {
+    #[inline]
     fn find(&self, address: u32) -> u32 {
         let mut entry = self.root[(address >> 16) as usize];
         if entry & BLOCK != 0 {
@@ -275,6 +331,7 @@ impl RangesV6 {
         Self { starts, routes }
     }
 
+    #[inline]
     fn find(&self, address: u128) -> u32 {
         let index = self.starts.partition_point(|&start| start <= address);
         self.routes[index - 1]

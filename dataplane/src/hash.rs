@@ -4,6 +4,7 @@
 //! and with a secret key nobody outside can craft tuples that collide (a flood then finds no long probe sequences).
 //! Two keys exist: a secret one per process for tables, and one shared by the fleet for choosing backends.
 
+use crate::conntrack::key::{Key, KeyV4, KeyV6};
 use crate::flow::{Address, Protocol, Tuple};
 
 /// A hash key.
@@ -40,16 +41,23 @@ impl HashKey {
     #[must_use]
     #[inline]
     pub fn tuple(&self, tuple: &Tuple) -> u64 {
-        let ports = u64::from(tuple.ports()) | (tuple.protocol as u64) << 32;
-        if tuple.src.is_v4() {
-            let addresses = u64::from(tuple.src.low32()) << 32 | u64::from(tuple.dst.low32());
-            self.pair(addresses, ports)
-        } else {
-            let (src, dst) = (halves(tuple.src), halves(tuple.dst));
-            let addresses = fold(src.0 ^ self.0[2], src.1 ^ self.0[3])
-                .wrapping_add(fold(dst.0 ^ self.0[1], dst.1 ^ self.0[0]).rotate_left(17));
-            self.pair(addresses, ports)
-        }
+        if tuple.src.is_v4() { self.v4(&KeyV4::of(tuple)) } else { self.v6(&KeyV6::of(tuple)) }
+    }
+
+    /// Hash of an IPv4 flow.
+    #[must_use]
+    #[inline]
+    pub fn v4(&self, key: &KeyV4) -> u64 {
+        self.pair(key.addresses, u64::from(key.ports) | (key.protocol as u64) << 32)
+    }
+
+    /// Hash of an IPv6 flow.
+    #[must_use]
+    #[inline]
+    pub fn v6(&self, key: &KeyV6) -> u64 {
+        let addresses = fold(key.src[0] ^ self.0[2], key.src[1] ^ self.0[3])
+            .wrapping_add(fold(key.dst[0] ^ self.0[1], key.dst[1] ^ self.0[0]).rotate_left(17));
+        self.pair(addresses, u64::from(key.ports) | (key.protocol as u64) << 32)
     }
 
     /// Hash of one end of a flow: address, port, protocol.

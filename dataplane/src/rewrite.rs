@@ -3,9 +3,10 @@
 //! Invariants: translating and translating back restores every byte (I3); a right checksum stays right and a wrong one
 //! wrong (I9); payload is never touched.
 
-use crate::flow::{Address, Tuple};
-use crate::wire::checksum::{self, Delta};
-use crate::wire::{Headers, ICMPV6, Kind, TCP, UDP, set_word, word};
+use crate::conntrack::key::{KeyV4, KeyV6};
+use crate::flow::{Address, Protocol, Tuple};
+use crate::wire::checksum::{self, Delta, fold};
+use crate::wire::{Headers, ICMPV6, Kind, TCP, UDP, ordinary, set_word, word};
 
 const V4_TTL: usize = 8;
 const V4_CHECKSUM: usize = 10;
@@ -30,6 +31,86 @@ pub fn translate(frame: &mut [u8], headers: &Headers, from: &Tuple, to: &Tuple) 
     set_ports(frame, headers.l4, to);
     let delta = addresses.word(from.sport, to.sport).word(from.dport, to.dport);
     update_transport(frame, headers.number, headers.l4, headers.end, delta);
+}
+
+/// Rewrites an ordinary IPv4 packet of flow `from` to flow `to`, one hop on, behind new MAC addresses: what
+/// [`translate`], [`decrement_ttl`] and [`crate::wire::ethernet::address`] do, at fixed places and with one sum. `None`,
+/// and no change, for a frame too short to be one.
+#[inline]
+pub fn ordinary_v4(frame: &mut [u8], from: &KeyV4, to: &KeyV4, ethernet: &[u8; 12]) -> Option<()> {
+    let header: &mut [u8; ordinary::V4] = frame.first_chunk_mut()?;
+    // The words of a sum may have any size and order as long as the result is stored in the same (RFC 1071 section 2).
+    let delta = change(from.addresses, to.addresses);
+    header[..12].copy_from_slice(ethernet);
+    header[22] -= 1;
+    // TTL is the first byte of its word: one less makes the sum less by one.
+    let sum = fold(u64::from(!u16_at(header, 24)) + delta + 0xfffe);
+    header[24..26].copy_from_slice(&(!sum).to_le_bytes());
+    header[26..34].copy_from_slice(&to.addresses.to_le_bytes());
+    header[34..38].copy_from_slice(&to.ports.to_le_bytes());
+    let delta = delta + u64::from(!from.ports) + u64::from(to.ports);
+    match from.protocol {
+        Protocol::Udp => {
+            let old = u16_at(header, 40);
+            header[40..42].copy_from_slice(&udp_checksum(old, delta).to_le_bytes());
+        }
+        _ => {
+            let new = !fold(u64::from(!u16_at(header, 50)) + delta);
+            header[50..52].copy_from_slice(&new.to_le_bytes());
+        }
+    }
+    Some(())
+}
+
+/// As [`ordinary_v4`], for IPv6.
+#[inline]
+pub fn ordinary_v6(frame: &mut [u8], from: &KeyV6, to: &KeyV6, ethernet: &[u8; 12]) -> Option<()> {
+    let header: &mut [u8; ordinary::V6] = frame.first_chunk_mut()?;
+    header[..12].copy_from_slice(ethernet);
+    header[21] -= 1;
+    header[22..30].copy_from_slice(&to.src[0].to_le_bytes());
+    header[30..38].copy_from_slice(&to.src[1].to_le_bytes());
+    header[38..46].copy_from_slice(&to.dst[0].to_le_bytes());
+    header[46..54].copy_from_slice(&to.dst[1].to_le_bytes());
+    header[54..58].copy_from_slice(&to.ports.to_le_bytes());
+    let delta = change(from.src[0], to.src[0])
+        + change(from.src[1], to.src[1])
+        + change(from.dst[0], to.dst[0])
+        + change(from.dst[1], to.dst[1])
+        + u64::from(!from.ports)
+        + u64::from(to.ports);
+    if from.protocol == Protocol::Udp {
+        let old = u16_at(header, 60);
+        header[60..62].copy_from_slice(&udp_checksum(old, delta).to_le_bytes());
+    } else {
+        let checksum: &mut [u8; 2] = frame.get_mut(70..)?.first_chunk_mut()?;
+        let new = !fold(u64::from(!u16::from_le_bytes(*checksum)) + delta);
+        *checksum = new.to_le_bytes();
+    }
+    Some(())
+}
+
+/// What replacing one 64-bit word by another adds to a sum, in words of 32 bits.
+#[inline]
+fn change(old: u64, new: u64) -> u64 {
+    let (gone, come) = (!old, new);
+    (gone >> 32) + (gone & 0xffff_ffff) + (come >> 32) + (come & 0xffff_ffff)
+}
+
+/// See [`Delta::apply_udp`].
+#[inline]
+fn udp_checksum(old: u16, delta: u64) -> u16 {
+    let new = !fold(u64::from(!old) + delta);
+    match (old, new) {
+        (0, _) => 0,
+        (_, 0) => 0xffff,
+        _ => new,
+    }
+}
+
+#[inline]
+fn u16_at<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// Rewrites an ICMP error about a packet of a translated connection (RFC 5508 section 4).

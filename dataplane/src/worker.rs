@@ -106,6 +106,7 @@ impl<N: Nic> Worker<N> {
     /// One turn: everything that waits now, at most one burst a queue. Returns the number of frames handled.
     pub fn poll(&mut self, now: Moment) -> usize {
         let changed = self.tables.refresh();
+        self.engine.begin_burst(now);
         let mut frames = 0;
         for port in 0..self.queues.len() {
             frames += self.receive(port, now);
@@ -138,12 +139,14 @@ impl<N: Nic> Worker<N> {
         let counters = &self.counters.ports[index];
         counters.rx_frames.add(burst.len() as u64);
         counters.rx_bytes.add(bytes as u64);
+        let mac = self.tables.get().fib.mac_word(port);
         let prepared: ArrayVec<Prepared, BURST> =
-            burst.iter().map(|frame| self.engine.prepare(frame)).collect();
+            burst.iter().map(|frame| self.engine.prepare(frame, mac)).collect();
+        prepared.iter().for_each(|prepared| self.engine.look_ahead(prepared));
         let count = burst.len();
+        let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
         for (frame, prepared) in burst.into_iter().zip(&prepared) {
-            let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
-            self.handle(frame, arrival, prepared, now);
+            self.process(frame, arrival, prepared, now);
         }
         count
     }
@@ -152,10 +155,13 @@ impl<N: Nic> Worker<N> {
     fn take_over(&mut self, batch: Batch<N::Frame>, now: Moment) -> usize {
         let count = batch.len();
         self.counters.work.handed_in.add(count as u64);
+        let fib = &self.tables.get().fib;
+        let mac = |handed: &Handed<N::Frame>| fib.mac_word(handed.arrival.port);
         let prepared: ArrayVec<Prepared, BURST> =
-            batch.iter().map(|handed| self.engine.prepare(&handed.frame)).collect();
-        for (handed, prepared) in batch.into_iter().zip(&prepared) {
-            self.handle(handed.frame, handed.arrival, prepared, now);
+            batch.iter().map(|handed| self.engine.prepare(&handed.frame, mac(handed))).collect();
+        prepared.iter().for_each(|prepared| self.engine.look_ahead(prepared));
+        for (Handed { frame, arrival }, prepared) in batch.into_iter().zip(&prepared) {
+            self.process(frame, arrival, prepared, now);
         }
         count
     }
@@ -168,8 +174,7 @@ impl<N: Nic> Worker<N> {
                 let Some(frame) = self.kernel.injects[index].pop() else { break };
                 let port = PortId::try_from(index).unwrap_or_default();
                 let arrival = Arrival { port, origin: Origin::Kernel, fragment_ports: None };
-                let prepared = self.engine.prepare(&frame);
-                self.handle(frame, arrival, &prepared, now);
+                self.handle(frame, arrival, now);
                 count += 1;
             }
         }
@@ -177,17 +182,18 @@ impl<N: Nic> Worker<N> {
         count
     }
 
-    /// Every frame ends here, in exactly one of the verdict's ways.
+    /// One frame of a burst: the express way if it can, the whole way otherwise.
     #[inline]
-    fn handle(
-        &mut self,
-        mut frame: N::Frame,
-        mut arrival: Arrival,
-        prepared: &Prepared,
-        now: Moment,
-    ) {
-        let verdict =
-            self.engine.decide(&mut frame, &mut arrival, prepared, self.tables.get(), now);
+    fn process(&mut self, mut frame: N::Frame, arrival: Arrival, prepared: &Prepared, now: Moment) {
+        match self.engine.express(&mut frame, prepared, self.tables.get()) {
+            Some(port) => self.send(frame, port, false),
+            None => self.handle(frame, arrival, now),
+        }
+    }
+
+    /// A frame that needs a decision, and ends in exactly one of the verdict's ways.
+    fn handle(&mut self, mut frame: N::Frame, mut arrival: Arrival, now: Moment) {
+        let verdict = self.engine.decide(&mut frame, &mut arrival, self.tables.get(), now);
         match verdict {
             Verdict::Forward(port) => self.send(frame, port, false),
             Verdict::Answer(port) => self.send(frame, port, true),

@@ -2,40 +2,46 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::key::{Key, KeyV4, KeyV6};
 use super::state::State;
-use crate::flow::{Address, Protocol, Tuple};
+use crate::flow::{Protocol, Tuple};
 use crate::service::backends::BackendId;
 
 /// What [`super::table::Table`] stores. All-zero bytes are a free slot.
 pub trait Entry: Copy + FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static {
+    /// The flows of this family.
+    type Key: Key;
+
     /// The entry of a flow and what its packets are rewritten to.
     fn new(tuple: &Tuple, to: &Tuple, meta: Meta) -> Self;
     /// The flow it matches.
-    fn tuple(&self) -> Tuple;
+    fn key(&self) -> Self::Key;
     /// What its packets become.
-    fn translated(&self) -> Tuple;
-    /// Whether it is this flow's. Cheaper than comparing tuples.
-    fn matches(&self, tuple: &Tuple) -> bool;
+    fn translated(&self) -> Self::Key;
+    /// Whether it is this flow's. Without a branch: which slot of a bucket matches is beyond prediction.
+    fn matches(&self, key: &Self::Key) -> bool;
     /// Everything but the addresses.
     fn meta(&self) -> &Meta;
     /// The same, to change.
     fn meta_mut(&mut self) -> &mut Meta;
 }
 
+/// Set in a used slot.
 const OCCUPIED: u8 = 0x80;
-const REPLY: u8 = 0x40;
-const PROTOCOL_SHIFT: u8 = 4;
+const REPLY: u8 = 0x10;
 const STATE_MASK: u8 = 0x0f;
 
-/// Eight bytes: backend, deadline, direction, protocol, state.
+/// Eight bytes: backend, deadline, protocol, direction, state.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Meta {
     backend: u32,
     /// Seconds on a 16-bit clock; see [`super::Conntrack`].
     pub deadline: u16,
-    flags: u8,
-    reserved: u8,
+    /// [`OCCUPIED`] and the protocol: a part of the key.
+    kind: u8,
+    /// [`REPLY`] and the state.
+    state: u8,
 }
 
 impl Meta {
@@ -49,41 +55,47 @@ impl Meta {
         deadline: u16,
     ) -> Self {
         let direction = if reply { REPLY } else { 0 };
-        let flags = OCCUPIED | direction | (protocol as u8) << PROTOCOL_SHIFT | state as u8;
-        Self { backend: backend.0, deadline, flags, reserved: 0 }
+        Self { backend: backend.0, deadline, kind: kind(protocol), state: direction | state as u8 }
     }
 
     /// Whether the slot is in use.
     #[must_use]
     #[inline]
     pub fn is_occupied(&self) -> bool {
-        self.flags & OCCUPIED != 0
+        self.kind & OCCUPIED != 0
     }
 
     /// Whether this is the direction from the backend to the client.
     #[must_use]
     #[inline]
     pub fn is_reply(&self) -> bool {
-        self.flags & REPLY != 0
+        self.state & REPLY != 0
     }
 
     /// Transport protocol.
     #[must_use]
     #[inline]
     pub fn protocol(&self) -> Protocol {
-        Protocol::ALL[usize::from(self.flags >> PROTOCOL_SHIFT & 3).min(2)]
+        Protocol::ALL[usize::from(self.kind & 3).min(Protocol::ALL.len() - 1)]
     }
 
     /// Connection state.
     #[must_use]
     #[inline]
     pub fn state(&self) -> State {
-        State::ALL[usize::from(self.flags & STATE_MASK).min(State::ALL.len() - 1)]
+        State::ALL[usize::from(self.state & STATE_MASK).min(State::ALL.len() - 1)]
+    }
+
+    /// Whether an ordinary packet in this direction leaves the state as it is; see [`State::moves_by_any_packet`].
+    #[must_use]
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        UNSETTLED >> (self.state & (REPLY | STATE_MASK)) & 1 == 0
     }
 
     /// Changes the state.
     pub fn set_state(&mut self, state: State) {
-        self.flags = self.flags & !STATE_MASK | state as u8;
+        self.state = self.state & !STATE_MASK | state as u8;
     }
 
     /// The backend the connection was given.
@@ -94,15 +106,31 @@ impl Meta {
     }
 }
 
+/// Bit n is set when n is a state and direction that an ordinary packet changes.
+const UNSETTLED: u32 = {
+    let mut bits = 0;
+    let mut i = 0;
+    while i < State::ALL.len() {
+        let state = State::ALL[i];
+        bits |= (state.moves_by_any_packet(false) as u32) << state as u8;
+        bits |= (state.moves_by_any_packet(true) as u32) << (state as u8 | REPLY);
+        i += 1;
+    }
+    bits
+};
+
+#[inline]
+fn kind(protocol: Protocol) -> u8 {
+    OCCUPIED | protocol as u8
+}
+
 /// An IPv4 direction: two fit a cache line.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EntryV4 {
-    src: u32,
-    dst: u32,
+    addresses: u64,
+    new_addresses: u64,
     ports: u32,
-    new_src: u32,
-    new_dst: u32,
     new_ports: u32,
     meta: Meta,
 }
@@ -111,7 +139,6 @@ pub struct EntryV4 {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EntryV6 {
-    // Halves instead of u128: the entry keeps its 8-byte alignment and has no padding.
     src: [u64; 2],
     dst: [u64; 2],
     new_src: [u64; 2],
@@ -122,35 +149,35 @@ pub struct EntryV6 {
 }
 
 impl Entry for EntryV4 {
+    type Key = KeyV4;
+
     fn new(tuple: &Tuple, to: &Tuple, meta: Meta) -> Self {
+        let (key, new) = (KeyV4::of(tuple), KeyV4::of(to));
         Self {
-            src: tuple.src.low32(),
-            dst: tuple.dst.low32(),
-            ports: tuple.ports(),
-            new_src: to.src.low32(),
-            new_dst: to.dst.low32(),
-            new_ports: to.ports(),
+            addresses: key.addresses,
+            new_addresses: new.addresses,
+            ports: key.ports,
+            new_ports: new.ports,
             meta,
         }
     }
 
-    fn tuple(&self) -> Tuple {
-        let address = |bits: u32| Address::v4(bits.to_be_bytes());
-        join(address(self.src), address(self.dst), self.ports, self.meta.protocol())
-    }
-
-    fn translated(&self) -> Tuple {
-        let address = |bits: u32| Address::v4(bits.to_be_bytes());
-        join(address(self.new_src), address(self.new_dst), self.new_ports, self.meta.protocol())
+    fn key(&self) -> KeyV4 {
+        let protocol = self.meta.protocol();
+        KeyV4 { addresses: self.addresses, ports: self.ports, protocol }
     }
 
     #[inline]
-    fn matches(&self, tuple: &Tuple) -> bool {
-        self.src == tuple.src.low32()
-            && self.dst == tuple.dst.low32()
-            && self.ports == tuple.ports()
-            && self.meta.is_occupied()
-            && self.meta.protocol() == tuple.protocol
+    fn translated(&self) -> KeyV4 {
+        let protocol = self.meta.protocol();
+        KeyV4 { addresses: self.new_addresses, ports: self.new_ports, protocol }
+    }
+
+    #[inline]
+    fn matches(&self, key: &KeyV4) -> bool {
+        let ports = u64::from(self.ports ^ key.ports);
+        let kind = u64::from(self.meta.kind ^ kind(key.protocol));
+        (self.addresses ^ key.addresses) | ports | kind == 0
     }
 
     fn meta(&self) -> &Meta {
@@ -163,33 +190,39 @@ impl Entry for EntryV4 {
 }
 
 impl Entry for EntryV6 {
+    type Key = KeyV6;
+
     fn new(tuple: &Tuple, to: &Tuple, meta: Meta) -> Self {
+        let (key, new) = (KeyV6::of(tuple), KeyV6::of(to));
         Self {
-            src: split(tuple.src),
-            dst: split(tuple.dst),
-            new_src: split(to.src),
-            new_dst: split(to.dst),
-            ports: tuple.ports(),
-            new_ports: to.ports(),
+            src: key.src,
+            dst: key.dst,
+            new_src: new.src,
+            new_dst: new.dst,
+            ports: key.ports,
+            new_ports: new.ports,
             meta,
         }
     }
 
-    fn tuple(&self) -> Tuple {
-        join(unsplit(self.src), unsplit(self.dst), self.ports, self.meta.protocol())
-    }
-
-    fn translated(&self) -> Tuple {
-        join(unsplit(self.new_src), unsplit(self.new_dst), self.new_ports, self.meta.protocol())
+    fn key(&self) -> KeyV6 {
+        let protocol = self.meta.protocol();
+        KeyV6 { src: self.src, dst: self.dst, ports: self.ports, protocol }
     }
 
     #[inline]
-    fn matches(&self, tuple: &Tuple) -> bool {
-        self.src == split(tuple.src)
-            && self.dst == split(tuple.dst)
-            && self.ports == tuple.ports()
-            && self.meta.is_occupied()
-            && self.meta.protocol() == tuple.protocol
+    fn translated(&self) -> KeyV6 {
+        let protocol = self.meta.protocol();
+        KeyV6 { src: self.new_src, dst: self.new_dst, ports: self.new_ports, protocol }
+    }
+
+    #[inline]
+    fn matches(&self, key: &KeyV6) -> bool {
+        let src = (self.src[0] ^ key.src[0]) | (self.src[1] ^ key.src[1]);
+        let dst = (self.dst[0] ^ key.dst[0]) | (self.dst[1] ^ key.dst[1]);
+        let ports = u64::from(self.ports ^ key.ports);
+        let kind = u64::from(self.meta.kind ^ kind(key.protocol));
+        src | dst | ports | kind == 0
     }
 
     fn meta(&self) -> &Meta {
@@ -201,23 +234,10 @@ impl Entry for EntryV6 {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "each half of the port pair has 16 bits")]
-fn join(src: Address, dst: Address, ports: u32, protocol: Protocol) -> Tuple {
-    Tuple { src, dst, sport: (ports >> 16) as u16, dport: ports as u16, protocol }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "both halves are kept")]
-fn split(address: Address) -> [u64; 2] {
-    [(address.0 >> 64) as u64, address.0 as u64]
-}
-
-fn unsplit(halves: [u64; 2]) -> Address {
-    Address(u128::from(halves[0]) << 64 | u128::from(halves[1]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Address;
 
     #[test]
     fn two_ipv4_directions_fit_a_cache_line() {
@@ -237,11 +257,11 @@ mod tests {
         let meta = Meta::new(Protocol::Udp, true, State::UdpReplied, BackendId(7), 9);
         let (a, b) = (Address::v4([1, 2, 3, 4]), Address::v4([255, 0, 0, 9]));
         let entry = EntryV4::new(&tuple(a, b), &tuple(b, a), meta);
-        assert_eq!((entry.tuple(), entry.translated()), (tuple(a, b), tuple(b, a)));
-        assert!(entry.matches(&tuple(a, b)) && !entry.matches(&tuple(b, a)));
+        assert_eq!((entry.key().tuple(), entry.translated().tuple()), (tuple(a, b), tuple(b, a)));
+        assert!(entry.matches(&Key::of(&tuple(a, b))) && !entry.matches(&Key::of(&tuple(b, a))));
         let (a, b) = (Address::v6([7; 16]), Address::v6([8; 16]));
         let entry = EntryV6::new(&tuple(a, b), &tuple(b, a), meta);
-        assert_eq!((entry.tuple(), entry.translated()), (tuple(a, b), tuple(b, a)));
+        assert_eq!((entry.key().tuple(), entry.translated().tuple()), (tuple(a, b), tuple(b, a)));
         assert!(entry.meta().is_reply() && entry.meta().state() == State::UdpReplied);
     }
 }

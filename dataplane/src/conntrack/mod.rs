@@ -11,6 +11,7 @@
 //! well within the rest, so "ahead by more than the maximum" always means "past".
 
 pub mod entry;
+pub mod key;
 pub mod state;
 pub mod table;
 
@@ -19,10 +20,11 @@ use std::cmp::Reverse;
 use arrayvec::ArrayVec;
 
 use crate::clock::Moment;
-use crate::flow::Tuple;
+use crate::flow::{Protocol, Tuple};
 use crate::hash::HashKey;
 use crate::service::backends::BackendId;
 use entry::{Entry, EntryV4, EntryV6, Meta};
+use key::{Key, KeyV4, KeyV6};
 use state::{Class, State, Timeouts};
 use table::{Slot, Table};
 
@@ -86,6 +88,7 @@ pub struct Conntrack {
     v6: Table<EntryV6>,
     key: HashKey,
     seconds: [u16; State::ALL.len()],
+    burst: BurstClock,
     half_open: usize,
     half_open_limit: usize,
     swept_v4: Sweep,
@@ -94,6 +97,14 @@ pub struct Conntrack {
     evicted: usize,
     /// What happened since the counters were last read.
     pub events: Events,
+}
+
+/// The time of a burst, as ordinary packets need it: nothing is computed per packet.
+#[derive(Clone, Copy, Debug, Default)]
+struct BurstClock {
+    now: u16,
+    /// By state: what a packet of this second sets.
+    deadlines: [u16; State::ALL.len()],
 }
 
 /// Things to count.
@@ -175,6 +186,7 @@ impl Conntrack {
             v6,
             key,
             seconds: State::ALL.map(|state| config.timeouts.secs(state)),
+            burst: BurstClock::default(),
             half_open: 0,
             // Floods may take half of the room, so that legitimate openings always find some.
             half_open_limit: (connections / 2).max(1),
@@ -209,21 +221,99 @@ impl Conntrack {
         (self.v4.capacity() + self.v6.capacity()) / 2
     }
 
-    /// The hash under which [`Self::prefetch`] and [`Self::find`] want a flow.
+    /// The hash under which [`Self::find`] wants a flow.
     #[must_use]
     #[inline]
     pub fn hash(&self, tuple: &Tuple) -> u64 {
         self.key.tuple(tuple)
     }
 
-    /// Loads the line a lookup will read.
+    /// The same for an ordinary IPv4 packet.
+    #[must_use]
     #[inline]
-    pub fn prefetch(&self, tuple: &Tuple, hash: u64) {
-        if tuple.src.is_v4() {
-            self.v4.prefetch(hash);
-        } else {
-            self.v6.prefetch(hash);
+    pub fn hash_v4(&self, key: &KeyV4) -> u64 {
+        self.key.v4(key)
+    }
+
+    /// The same for an ordinary IPv6 packet.
+    #[must_use]
+    #[inline]
+    pub fn hash_v6(&self, key: &KeyV6) -> u64 {
+        self.key.v6(key)
+    }
+
+    /// Sets the time for [`Self::pass_v4`] and [`Self::pass_v6`].
+    #[inline]
+    pub fn begin_burst(&mut self, now: Moment) {
+        let now = clock(now);
+        if now != self.burst.now {
+            // One more than the limit: the current second has already begun.
+            let deadlines = self.seconds.map(|seconds| now.wrapping_add(seconds).wrapping_add(1));
+            self.burst = BurstClock { now, deadlines };
         }
+    }
+
+    /// Asks for the lines that lookups of an IPv4 flow read first.
+    #[inline]
+    pub fn prefetch_v4(&self, hash: u64) {
+        self.v4.prefetch_first(hash);
+    }
+
+    /// Asks for the lines that lookups of an IPv6 flow read first.
+    #[inline]
+    pub fn prefetch_v6(&self, hash: u64) {
+        self.v6.prefetch_first(hash);
+    }
+
+    /// Asks for everything that inserting a flow's entry reads.
+    pub fn prefetch_all(&self, tuple: &Tuple) {
+        let hash = self.key.tuple(tuple);
+        if tuple.src.is_v4() {
+            self.v4.prefetch_first(hash);
+            self.v4.prefetch_second(hash);
+        } else {
+            self.v6.prefetch_first(hash);
+            self.v6.prefetch_second(hash);
+        }
+    }
+
+    /// Once the first lines have come: asks for the second ones of a flow that is not there.
+    #[inline]
+    pub fn look_ahead_v4(&self, key: &KeyV4, hash: u64) {
+        if self.v4.find_first(hash, key).is_none() {
+            self.v4.prefetch_second(hash);
+        }
+    }
+
+    /// As [`Self::look_ahead_v4`].
+    #[inline]
+    pub fn look_ahead_v6(&self, key: &KeyV6, hash: u64) {
+        if self.v6.find_first(hash, key).is_none() {
+            self.v6.prefetch_second(hash);
+        }
+    }
+
+    /// An ordinary packet of a connection in which it changes nothing: refreshes it and says what the packet becomes.
+    /// `None` leaves everything as it was, for [`Self::find`] to say more. `serves` tells whether a backend still does.
+    #[inline]
+    pub fn pass_v4(
+        &mut self,
+        key: &KeyV4,
+        hash: u64,
+        serves: impl FnOnce(BackendId) -> bool,
+    ) -> Option<KeyV4> {
+        pass(&mut self.v4, &self.burst, key, key.protocol, hash, serves)
+    }
+
+    /// As [`Self::pass_v4`].
+    #[inline]
+    pub fn pass_v6(
+        &mut self,
+        key: &KeyV6,
+        hash: u64,
+        serves: impl FnOnce(BackendId) -> bool,
+    ) -> Option<KeyV6> {
+        pass(&mut self.v6, &self.burst, key, key.protocol, hash, serves)
     }
 
     /// The connection a flow belongs to. One past its deadline is removed and not found.
@@ -234,15 +324,8 @@ impl Conntrack {
         } else {
             look(&self.v6, tuple, hash)?
         };
-        let hit = Hit {
-            to,
-            reply: meta.is_reply(),
-            state: meta.state(),
-            backend: meta.backend(),
-            tuple: *tuple,
-            slot,
-        };
-        if is_past(meta.deadline, now) && self.expire(&hit, now) {
+        let hit = hit(tuple, &to, meta, slot);
+        if is_past(meta.deadline, clock(now)) && self.expire(&hit, now) {
             return None;
         }
         Some(hit)
@@ -278,25 +361,24 @@ impl Conntrack {
         now: Moment,
     ) -> Result<Hit, InsertError> {
         let reply = to.reversed();
-        for taken in [&reply, tuple] {
-            if self.find(taken, self.key.tuple(taken), now).is_some() {
-                return Err(InsertError::Clash);
-            }
+        let (hash, reply_hash) = (self.key.tuple(tuple), self.key.tuple(&reply));
+        if self.find(&reply, reply_hash, now).is_some() || self.find(tuple, hash, now).is_some() {
+            return Err(InsertError::Clash);
         }
         self.make_room(tuple.src.is_v4(), state, now)?;
         let deadline = self.deadline(state, now);
         let meta = |is_reply| Meta::new(tuple.protocol, is_reply, state, backend, deadline);
-        if !self.place(tuple, to, meta(false)) {
+        if self.place(&reply, reply_hash, &tuple.reversed(), meta(true)).is_none() {
             return Err(InsertError::Full);
         }
-        if !self.place(&reply, &tuple.reversed(), meta(true)) {
-            self.remove_one(tuple);
+        // The client's entry comes last: placing one may move others, and its place is what is returned.
+        let Some(slot) = self.place(tuple, hash, to, meta(false)) else {
+            self.remove_one(&reply);
             return Err(InsertError::Full);
-        }
+        };
         self.events.created += 1;
         self.half_open += usize::from(state.class() == Class::HalfOpen);
-        // Found again, because placing the reply may have moved the first entry.
-        self.find(tuple, self.key.tuple(tuple), now).ok_or(InsertError::Full)
+        Ok(hit(tuple, to, meta(false), slot))
     }
 
     /// Removes a connection.
@@ -327,7 +409,7 @@ impl Conntrack {
     fn expire_if_past(&mut self, hit: &Hit, now: Moment) {
         // A removal of a pair may have emptied the slot meanwhile.
         let meta = *self.meta_mut(hit);
-        if meta.is_occupied() && is_past(meta.deadline, now) {
+        if meta.is_occupied() && is_past(meta.deadline, clock(now)) {
             self.expire(hit, now);
         }
     }
@@ -336,7 +418,7 @@ impl Conntrack {
     fn expire(&mut self, hit: &Hit, now: Moment) -> bool {
         if let Some(pair) = self.pair(hit) {
             let deadline = self.meta_mut(&pair).deadline;
-            if !is_past(deadline, now) {
+            if !is_past(deadline, clock(now)) {
                 self.meta_mut(hit).deadline = deadline;
                 return false;
             }
@@ -368,7 +450,7 @@ impl Conntrack {
         for _ in 0..EVICT_BUCKETS {
             self.evicted = self.evicted.wrapping_add(1);
             for hit in self.hits(v4, self.evicted) {
-                if is_past(self.meta_mut(&hit).deadline, now) && self.expire(&hit, now) {
+                if is_past(self.meta_mut(&hit).deadline, clock(now)) && self.expire(&hit, now) {
                     return true;
                 }
                 let class = hit.state.class();
@@ -418,15 +500,14 @@ impl Conntrack {
         let tuple = hit.to.reversed();
         let hash = self.key.tuple(&tuple);
         let slot = if tuple.src.is_v4() {
-            self.v4.find(hash, &tuple)?
+            self.v4.find(hash, &Key::of(&tuple))?
         } else {
-            self.v6.find(hash, &tuple)?
+            self.v6.find(hash, &Key::of(&tuple))?
         };
         Some(Hit { to: hit.tuple.reversed(), reply: !hit.reply, tuple, slot, ..*hit })
     }
 
-    fn place(&mut self, tuple: &Tuple, to: &Tuple, meta: Meta) -> bool {
-        let hash = self.key.tuple(tuple);
+    fn place(&mut self, tuple: &Tuple, hash: u64, to: &Tuple, meta: Meta) -> Option<Slot> {
         if tuple.src.is_v4() {
             self.v4.insert(hash, EntryV4::new(tuple, to, meta))
         } else {
@@ -437,10 +518,10 @@ impl Conntrack {
     fn remove_one(&mut self, tuple: &Tuple) {
         let hash = self.key.tuple(tuple);
         if tuple.src.is_v4() {
-            if let Some(slot) = self.v4.find(hash, tuple) {
+            if let Some(slot) = self.v4.find(hash, &Key::of(tuple)) {
                 self.v4.remove(slot);
             }
-        } else if let Some(slot) = self.v6.find(hash, tuple) {
+        } else if let Some(slot) = self.v6.find(hash, &Key::of(tuple)) {
             self.v6.remove(slot);
         }
     }
@@ -460,21 +541,52 @@ impl Conntrack {
 }
 
 #[inline]
+fn pass<E: Entry>(
+    table: &mut Table<E>,
+    burst: &BurstClock,
+    key: &E::Key,
+    protocol: Protocol,
+    hash: u64,
+    serves: impl FnOnce(BackendId) -> bool,
+) -> Option<E::Key> {
+    let slot = table.find(hash, key)?;
+    let entry = table.get_mut(slot);
+    let meta = entry.meta_mut();
+    let ordinary = meta.is_settled()
+        && meta.backend() != BackendId::NONE
+        && !is_past(meta.deadline, burst.now)
+        && (protocol != Protocol::Udp || meta.is_reply() || serves(meta.backend()));
+    if !ordinary {
+        return None;
+    }
+    // A line that is not written need not be written back.
+    let deadline = burst.deadlines[meta.state() as usize];
+    if meta.deadline != deadline {
+        meta.deadline = deadline;
+    }
+    Some(entry.translated())
+}
+
+#[inline]
 fn look<E: Entry>(table: &Table<E>, tuple: &Tuple, hash: u64) -> Option<(Meta, Tuple, Slot)> {
-    let slot = table.find(hash, tuple)?;
+    let slot = table.find(hash, &Key::of(tuple))?;
     let entry = table.get(slot);
-    Some((*entry.meta(), entry.translated(), slot))
+    Some((*entry.meta(), entry.translated().tuple(), slot))
 }
 
 fn hit_at<E: Entry>(table: &Table<E>, slot: Slot) -> Hit {
     let entry = table.get(slot);
-    let meta = entry.meta();
+    hit(&entry.key().tuple(), &entry.translated().tuple(), *entry.meta(), slot)
+}
+
+#[inline]
+fn hit(tuple: &Tuple, to: &Tuple, meta: Meta, slot: Slot) -> Hit {
     Hit {
-        to: entry.translated(),
+        to: *to,
         reply: meta.is_reply(),
         state: meta.state(),
         backend: meta.backend(),
-        tuple: entry.tuple(),
+        tuple: *tuple,
         slot,
     }
 }
@@ -487,16 +599,16 @@ fn clock(now: Moment) -> u16 {
 }
 
 #[inline]
-fn is_past(deadline: u16, now: Moment) -> bool {
+fn is_past(deadline: u16, now: u16) -> bool {
     // Deadlines lie at most MAX + 1 ahead: anything farther is behind.
-    let left = deadline.wrapping_sub(clock(now));
+    let left = deadline.wrapping_sub(now);
     left == 0 || u64::from(left) > Timeouts::MAX.as_secs() + 1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Address, Protocol};
+    use crate::flow::Address;
 
     const ROOM: u16 = 8;
 

@@ -92,6 +92,16 @@ impl State {
         }
     }
 
+    /// Whether a datagram, or a segment without SYN, FIN and RST, may change this state.
+    #[must_use]
+    pub const fn moves_by_any_packet(self, reply: bool) -> bool {
+        match self {
+            Self::SynReceived => !reply,
+            Self::PickedUp | Self::Unreplied => reply,
+            _ => false,
+        }
+    }
+
     /// Whether a client's SYN in this state opens a new connection on the same tuple.
     #[must_use]
     pub fn reopens(self) -> bool {
@@ -166,6 +176,23 @@ mod tests {
     use super::*;
 
     /// (direction, flags) from a fresh SYN on, and the state each leads to.
+    #[test]
+    fn ordinary_segments_change_no_state_that_does_not_say_so() {
+        for state in State::ALL {
+            for reply in [false, true] {
+                let changes = (0..=255u8)
+                    .filter(|flags| flags & (SYN | FIN | RST) == 0)
+                    .any(|flags| state.after_tcp(reply, flags) != state);
+                let datagram = state == State::Unreplied && reply;
+                assert_eq!(
+                    state.moves_by_any_packet(reply),
+                    changes || datagram,
+                    "{state:?} {reply}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn legal_sequences_reach_their_states() {
         const CLIENT: bool = false;

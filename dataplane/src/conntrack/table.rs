@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::entry::Entry;
-use crate::flow::Tuple;
+use super::key::Key;
 use crate::hash::{HashKey, high32, low32, reduce};
 use crate::prefetch::prefetch;
 
@@ -91,17 +91,47 @@ impl<E: Entry> Table<E> {
         self.buckets.len()
     }
 
-    /// Asks for the line a lookup will read first.
+    /// Asks for what a lookup will read first.
     #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        prefetch(&self.buckets[self.first(hash)]);
+    pub fn prefetch_first(&self, hash: u64) {
+        self.prefetch(self.first(hash));
+    }
+
+    /// Asks for what a lookup will read when the first bucket does not have it.
+    #[inline]
+    pub fn prefetch_second(&self, hash: u64) {
+        self.prefetch(self.second(hash));
+    }
+
+    #[inline]
+    fn prefetch(&self, bucket: usize) {
+        let [a, b] = &self.buckets[bucket];
+        prefetch(a);
+        if size_of::<Bucket<E>>() > 64 {
+            prefetch(b);
+            prefetch(b.meta());
+        }
     }
 
     /// Finds a flow.
     #[must_use]
     #[inline]
-    pub fn find(&self, hash: u64, tuple: &Tuple) -> Option<Slot> {
-        self.find_in(self.first(hash), tuple).or_else(|| self.find_in(self.second(hash), tuple))
+    pub fn find(&self, hash: u64, key: &E::Key) -> Option<Slot> {
+        self.find_first(hash, key).or_else(|| self.find_second(hash, key))
+    }
+
+    /// Finds a flow in its first bucket, where most are.
+    #[must_use]
+    #[inline]
+    pub fn find_first(&self, hash: u64, key: &E::Key) -> Option<Slot> {
+        self.find_in(self.first(hash), key)
+    }
+
+    /// Finds a flow in its second bucket.
+    #[must_use]
+    #[inline]
+    pub fn find_second(&self, hash: u64, key: &E::Key) -> Option<Slot> {
+        self.find_in(self.second(hash), key)
     }
 
     /// The entry of a slot.
@@ -117,13 +147,13 @@ impl<E: Entry> Table<E> {
         &mut self.buckets[slot.bucket][slot.way]
     }
 
-    /// Adds an entry that is not there yet. `false`, and no change, when no room was found.
-    pub fn insert(&mut self, hash: u64, entry: E) -> bool {
+    /// Adds an entry that is not there yet. `None`, and no change, when no room was found.
+    pub fn insert(&mut self, hash: u64, entry: E) -> Option<Slot> {
         let found = self.free_slot(self.first(hash)).or_else(|| self.free_slot(self.second(hash)));
-        let Some(slot) = found.or_else(|| self.displace(hash)) else { return false };
+        let slot = found.or_else(|| self.displace(hash))?;
         *self.get_mut(slot) = entry;
         self.len += 1;
-        true
+        Some(slot)
     }
 
     /// Empties a slot.
@@ -171,15 +201,16 @@ impl<E: Entry> Table<E> {
     }
 
     fn other_bucket(&self, slot: Slot) -> usize {
-        let hash = self.key.tuple(&self.get(slot).tuple());
+        let hash = self.key.tuple(&self.get(slot).key().tuple());
         let (first, second) = (self.first(hash), self.second(hash));
         if first == slot.bucket { second } else { first }
     }
 
-    fn find_in(&self, bucket: usize, tuple: &Tuple) -> Option<Slot> {
-        let slots = &self.buckets[bucket];
-        let way = slots.iter().position(|entry| entry.matches(tuple))?;
-        Some(Slot { bucket, way })
+    #[inline]
+    fn find_in(&self, bucket: usize, key: &E::Key) -> Option<Slot> {
+        let [a, b] = &self.buckets[bucket];
+        let (in_a, in_b) = (a.matches(key), b.matches(key));
+        (in_a | in_b).then_some(Slot { bucket, way: usize::from(in_b) })
     }
 
     fn free_slot(&self, bucket: usize) -> Option<Slot> {
@@ -222,7 +253,7 @@ mod tests {
     use super::super::entry::{EntryV4, EntryV6, Meta};
     use super::super::state::State;
     use super::*;
-    use crate::flow::{Address, Protocol};
+    use crate::flow::{Address, Protocol, Tuple};
     use crate::service::backends::BackendId;
 
     const KEY: HashKey = HashKey::new(3);
@@ -253,7 +284,7 @@ mod tests {
         let mut model = HashMap::new();
         for (i, &(insert, number)) in ops.iter().enumerate() {
             let hash = KEY.tuple(&tuple(number, v4));
-            let found = table.find(hash, &tuple(number, v4));
+            let found = table.find(hash, &Key::of(&tuple(number, v4)));
             assert_eq!(
                 found.map(|slot| table.get(slot).meta().backend().0),
                 model.get(&number).copied()
@@ -264,7 +295,7 @@ mod tests {
                     model.remove(&number);
                 }
                 None if insert => {
-                    if table.insert(hash, entry(number, v4, i as u32)) {
+                    if table.insert(hash, entry(number, v4, i as u32)).is_some() {
                         model.insert(number, i as u32);
                     } else {
                         // So few buckets can be unlucky; a real table is not, see below.
@@ -275,7 +306,7 @@ mod tests {
             }
             for (number, backend) in &model {
                 let slot = table
-                    .find(KEY.tuple(&tuple(*number, v4)), &tuple(*number, v4))
+                    .find(KEY.tuple(&tuple(*number, v4)), &Key::of(&tuple(*number, v4)))
                     .expect("never lost");
                 assert_eq!(table.get(slot).meta().backend().0, *backend);
             }
@@ -300,7 +331,7 @@ mod tests {
         let mut table = plain::<EntryV4>(100_000);
         for number in 0..100_000 {
             let added = table.insert(KEY.tuple(&tuple(number, true)), entry(number, true, number));
-            assert!(added, "no room for entry {number} of 100000");
+            assert!(added.is_some(), "no room for entry {number} of 100000");
         }
     }
 

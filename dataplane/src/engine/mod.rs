@@ -8,6 +8,7 @@
 
 mod answers;
 mod connect;
+mod express;
 mod forward;
 
 use crate::answer;
@@ -27,6 +28,7 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp_flags::{ACK, RST, SYN};
 use crate::wire::{self, Fragment, Headers, Kind, Parsed, ethernet, word};
 use answers::{advertise, announces, answered, arp};
+pub use express::Prepared;
 use forward::lacks_checksum;
 
 /// What all workers of a process agree on, and what is one's own.
@@ -83,13 +85,6 @@ pub enum Origin {
     Kernel,
 }
 
-/// A parsed frame with the hash of its flow.
-#[derive(Clone, Copy, Debug)]
-pub struct Prepared {
-    parsed: Result<Parsed, DropReason>,
-    hash: u64,
-}
-
 /// What to edit when a packet is sent on.
 #[derive(Clone, Copy, Debug)]
 enum Edit {
@@ -119,22 +114,10 @@ impl Engine {
         })
     }
 
-    /// Parses a frame and asks for the memory that deciding will need.
+    /// Sets the time of the packets that follow.
     #[inline]
-    pub fn prepare(&self, frame: &impl Frame) -> Prepared {
-        if !frame.is_contiguous() {
-            return Prepared { parsed: Err(DropReason::NotContiguous), hash: 0 };
-        }
-        let parsed = wire::parse(frame.bytes());
-        let hash = match &parsed {
-            Ok(Parsed::Ip(headers)) => headers.tuple().map_or(0, |tuple| {
-                let hash = self.conntrack.hash(&tuple);
-                self.conntrack.prefetch(&tuple, hash);
-                hash
-            }),
-            _ => 0,
-        };
-        Prepared { parsed, hash }
+    pub fn begin_burst(&mut self, now: Moment) {
+        self.conntrack.begin_burst(now);
     }
 
     /// Decides a frame, and rewrites it for where it goes.
@@ -143,11 +126,13 @@ impl Engine {
         &mut self,
         frame: &mut impl Frame,
         arrival: &mut Arrival,
-        prepared: &Prepared,
         tables: &Tables,
         now: Moment,
     ) -> Verdict {
-        let parsed = match prepared.parsed {
+        if !frame.is_contiguous() {
+            return Verdict::Drop(DropReason::NotContiguous);
+        }
+        let parsed = match wire::parse(frame.bytes()) {
             Ok(parsed) => parsed,
             // The kernel may speak protocols that the engine does not.
             Err(_) if arrival.origin == Origin::Kernel => return Verdict::Forward(arrival.port),
@@ -186,8 +171,7 @@ impl Engine {
             },
         };
         let Some(tuple) = tuple else { return self.portless(frame, arrival, &packet) };
-        let hash =
-            if headers.kind == Kind::Later { self.conntrack.hash(&tuple) } else { prepared.hash };
+        let hash = self.conntrack.hash(&tuple);
         match self.conntrack.find(&tuple, hash, now) {
             Some(hit) => self.tracked(frame, arrival, &packet, &tuple, hit),
             None => self.untracked(frame, arrival, &packet, &tuple),

@@ -11,13 +11,13 @@ pub fn sum(bytes: &[u8]) -> u32 {
     let total: u64 =
         words.by_ref().map(|word| u64::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     let odd = words.remainder().first().map_or(0, |&byte| u64::from(byte) << 8);
-    u32::from(fold64(total + odd))
+    u32::from(fold(total + odd))
 }
 
 /// The checksum field for data whose sum (with the field taken as zero) is `sum`.
 #[must_use]
 pub fn finish(sum: u32) -> u16 {
-    !fold(sum)
+    !fold(u64::from(sum))
 }
 
 /// Sum of the pseudo header of TCP, UDP and ICMPv6 (RFC 9293 section 3.1, RFC 8200 section 8.1).
@@ -43,14 +43,14 @@ impl Delta {
     #[must_use]
     #[inline]
     pub fn address(self, old: Address, new: Address) -> Self {
-        Self(self.0 + u32::from(!fold(address_sum(old))) + address_sum(new))
+        Self(self.0 + u32::from(!fold(u64::from(address_sum(old)))) + address_sum(new))
     }
 
     /// The checksum after the edit: `~(~HC + ~m + m')`, equation 3 of RFC 1624.
     #[must_use]
     #[inline]
     pub fn apply(self, checksum: u16) -> u16 {
-        !fold(u32::from(!checksum) + self.0)
+        !fold(u64::from(!checksum) + u64::from(self.0))
     }
 
     /// The same for UDP, where zero means "none" (RFC 768): none stays none, and a computed zero is sent as 0xffff.
@@ -82,18 +82,14 @@ fn address_sum(address: Address) -> u32 {
     total
 }
 
+/// Folds a sum of up to 2^16 words of 32 bits to 16 bits.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "two folds leave 16 bits")]
-fn fold(sum: u32) -> u16 {
-    let once = (sum & 0xffff) + (sum >> 16);
-    ((once & 0xffff) + (once >> 16)) as u16
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "two folds leave 32 bits")]
-fn fold64(sum: u64) -> u16 {
-    let once = (sum & 0xffff_ffff) + (sum >> 32);
-    let twice = ((once & 0xffff_ffff) + (once >> 32)) as u32;
-    fold(twice)
+#[expect(clippy::cast_possible_truncation, reason = "the folds leave 16 bits")]
+pub(crate) fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 #[cfg(test)]

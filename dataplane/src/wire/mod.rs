@@ -10,6 +10,7 @@ pub mod ethernet;
 mod icmp;
 mod ipv4;
 mod ipv6;
+pub mod ordinary;
 
 use crate::flow::{Address, Protocol, Tuple};
 use crate::verdict::DropReason;

@@ -227,9 +227,8 @@ pub fn odd_frame(packet: Packet, contiguous: bool, headroom: usize, fate: Fate) 
     let bytes = packet.macs(ROUTER, OUT_MAC).frame();
     let mut frame = OddFrame { bytes, contiguous, headroom };
     let mut arrival = Arrival { port: OUT, origin: Origin::Wire, fragment_ports: None };
-    let prepared = engine.prepare(&frame);
     let tables = gateway.tables();
-    let verdict = engine.decide(&mut frame, &mut arrival, &prepared, &tables, Moment(1_000_000));
+    let verdict = engine.decide(&mut frame, &mut arrival, &tables, Moment(1_000_000));
     let Fate::Dropped(reason) = fate else { panic!("only drops are odd") };
     assert_eq!(verdict, Verdict::Drop(reason));
 }

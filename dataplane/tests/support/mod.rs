@@ -6,4 +6,5 @@
 pub mod gateway;
 pub mod judge;
 pub mod packet;
+pub mod pooled;
 pub mod random;
