@@ -74,6 +74,20 @@ fn an_empty_pool_and_an_oversized_frame_give_none() {
 }
 
 #[test]
+fn a_burst_is_filled_as_a_whole_or_not_at_all() {
+    let pool = pool("fill", 31);
+    let mut burst = Burst::new();
+    assert!(pool.fill(&mut burst, 20) && pool.fill(&mut burst, 4));
+    assert!(burst.iter().all(|frame| frame.bytes().is_empty() && frame.is_contiguous()));
+    assert!(burst[23].set_len(60));
+    assert!(!pool.fill(&mut burst, BURST - 23), "the burst has no room for so many");
+    assert!(!pool.fill(&mut burst, 8), "the pool has only seven");
+    assert_eq!((burst.len(), pool.in_use()), (24, 24));
+    drop(burst);
+    assert!(pool.all_back());
+}
+
+#[test]
 fn frames_grow_and_shrink_within_their_buffer() {
     let pool = pool("resize", 31);
     let mut frame = pool.frame(b"payload").expect("buffer");

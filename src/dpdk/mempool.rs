@@ -12,7 +12,7 @@ use super::error::{DpdkError, check_pointer};
 use super::mbuf::Mbuf;
 use super::sys;
 
-use dataplane::nic::Frame;
+use dataplane::nic::{Burst, Frame};
 
 /// Ethernet header, two VLAN tags and FCS: what a device may write besides the MTU's bytes.
 const FRAME_OVERHEAD: u16 = 14 + 2 * 4 + 4;
@@ -87,6 +87,26 @@ impl Mempool {
         }
         frame.bytes_mut().copy_from_slice(bytes);
         Some(frame)
+    }
+
+    /// Puts `count` new packets of unspecified content and no length behind those of a burst: one foreign
+    /// call, for generators. `false`, and no change, when the burst or the pool has no room for all of them.
+    #[must_use]
+    pub fn fill(&self, burst: &mut Burst<Mbuf>, count: usize) -> bool {
+        let held = burst.len();
+        let Ok(wanted) = u16::try_from(count) else { return false };
+        if count > burst.remaining_capacity() {
+            return false;
+        }
+        // SAFETY: `held` is at most the capacity of the array.
+        let free = unsafe { burst.as_mut_ptr().add(held) };
+        // SAFETY: the pool is alive and `free` has room for `count` pointers.
+        if unsafe { sys::vipgate_alloc_bulk(self.raw.as_ptr(), free.cast(), wanted) } != 0 {
+            return false;
+        }
+        // SAFETY: C has written `count` pointers to packets that are ours alone, behind the held ones.
+        unsafe { burst.set_len(held + count) };
+        true
     }
 
     /// Buffers that are free, those in threads' caches included. Walks all caches: for control only.

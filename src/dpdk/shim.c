@@ -14,6 +14,11 @@ uint16_t vipgate_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frame
 	return rte_eth_tx_burst(port, queue, frames, count);
 }
 
+int vipgate_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, uint16_t count)
+{
+	return rte_pktmbuf_alloc_bulk(pool, frames, count);
+}
+
 uint64_t vipgate_cycles(void)
 {
 	return rte_rdtsc();

@@ -20,6 +20,7 @@
 /* Twins, called once per burst. */
 uint16_t vipgate_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count);
 uint16_t vipgate_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, uint16_t count);
+int vipgate_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, uint16_t count);
 uint64_t vipgate_cycles(void);
 
 /* Twins, called off the packet path. */
