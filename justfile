@@ -31,6 +31,10 @@ unit:
 loom:
     RUSTFLAGS="--cfg loom" cargo test --locked -p dataplane --release --target-dir target/loom --test snapshot_model
 
+# Instructions per packet against dataplane/instructions.txt; with --update they become what to compare with.
+instructions *ARGS:
+    scripts/instructions.sh {{ARGS}}
+
 # The process: DPDK, real packets in namespaces, the two-process wire, the demo.
 process:
     cargo build --locked --workspace

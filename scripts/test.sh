@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 log=target/test.log
-steps=(fmt lint deny unit loom process qemu)
+steps=(fmt lint deny unit loom instructions process qemu)
 
 main() {
   export PATH="$HOME/.cargo/bin:$PATH"
@@ -29,14 +29,14 @@ main() {
   summary "${failed[@]}"
 }
 
-# Adds up the closing lines of all test runners: cargo's and that of the QEMU test. Tests that cargo calls ignored are
-# the children of others and run with them.
+# Adds up the closing lines of all test runners: cargo's and those of the scripts. Tests that cargo calls ignored are the
+# children of others and run with them.
 summary() {
   local counts passed failures skipped
   counts=$(awk '
     /^test result: / { p += $4; f += $6 }
-    /^qemu: [0-9]+ passed, [0-9]+ failed/ { p += $2; f += $4 }
-    /^qemu: skipped/ { s += 1 }
+    /^(qemu|instructions): [0-9]+ passed, [0-9]+ failed/ { p += $2; f += $4 }
+    /^(qemu|instructions): skipped/ { s += 1 }
     END { print p + 0, f + 0, s + 0 }' "$log")
   read -r passed failures skipped <<<"$counts"
   if [ "$failures" -lt "$#" ]; then
