@@ -38,7 +38,7 @@ pub fn translate(frame: &mut [u8], headers: &Headers, from: &Tuple, to: &Tuple) 
 /// and no change, for a frame too short to be one.
 #[inline]
 pub fn ordinary_v4(frame: &mut [u8], from: &KeyV4, to: &KeyV4, ethernet: &[u8; 12]) -> Option<()> {
-    let header: &mut [u8; ordinary::V4] = frame.first_chunk_mut()?;
+    let header: &mut [u8; ordinary::V4_UDP] = frame.first_chunk_mut()?;
     // The words of a sum may have any size and order as long as the result is stored in the same (RFC 1071 section 2).
     let delta = change(from.addresses, to.addresses);
     header[..12].copy_from_slice(ethernet);
@@ -49,15 +49,11 @@ pub fn ordinary_v4(frame: &mut [u8], from: &KeyV4, to: &KeyV4, ethernet: &[u8; 1
     header[26..34].copy_from_slice(&to.addresses.to_le_bytes());
     header[34..38].copy_from_slice(&to.ports.to_le_bytes());
     let delta = delta + u64::from(!from.ports) + u64::from(to.ports);
-    match from.protocol {
-        Protocol::Udp => {
-            let old = u16_at(header, 40);
-            header[40..42].copy_from_slice(&udp_checksum(old, delta).to_le_bytes());
-        }
-        _ => {
-            let new = !fold(u64::from(!u16_at(header, 50)) + delta);
-            header[50..52].copy_from_slice(&new.to_le_bytes());
-        }
+    if from.protocol == Protocol::Udp {
+        let old = u16_at(header, 40);
+        header[40..42].copy_from_slice(&udp_checksum(old, delta).to_le_bytes());
+    } else {
+        tcp_checksum(frame, 50, delta)?;
     }
     Some(())
 }
@@ -65,7 +61,7 @@ pub fn ordinary_v4(frame: &mut [u8], from: &KeyV4, to: &KeyV4, ethernet: &[u8; 1
 /// As [`ordinary_v4`], for IPv6.
 #[inline]
 pub fn ordinary_v6(frame: &mut [u8], from: &KeyV6, to: &KeyV6, ethernet: &[u8; 12]) -> Option<()> {
-    let header: &mut [u8; ordinary::V6] = frame.first_chunk_mut()?;
+    let header: &mut [u8; ordinary::V6_UDP] = frame.first_chunk_mut()?;
     header[..12].copy_from_slice(ethernet);
     header[21] -= 1;
     header[22..30].copy_from_slice(&to.src[0].to_le_bytes());
@@ -83,9 +79,7 @@ pub fn ordinary_v6(frame: &mut [u8], from: &KeyV6, to: &KeyV6, ethernet: &[u8; 1
         let old = u16_at(header, 60);
         header[60..62].copy_from_slice(&udp_checksum(old, delta).to_le_bytes());
     } else {
-        let checksum: &mut [u8; 2] = frame.get_mut(70..)?.first_chunk_mut()?;
-        let new = !fold(u64::from(!u16::from_le_bytes(*checksum)) + delta);
-        *checksum = new.to_le_bytes();
+        tcp_checksum(frame, 70, delta)?;
     }
     Some(())
 }
@@ -95,6 +89,13 @@ pub fn ordinary_v6(frame: &mut [u8], from: &KeyV6, to: &KeyV6, ethernet: &[u8; 1
 fn change(old: u64, new: u64) -> u64 {
     let (gone, come) = (!old, new);
     (gone >> 32) + (gone & 0xffff_ffff) + (come >> 32) + (come & 0xffff_ffff)
+}
+
+#[inline]
+fn tcp_checksum(frame: &mut [u8], at: usize, delta: u64) -> Option<()> {
+    let checksum: &mut [u8; 2] = frame.get_mut(at..)?.first_chunk_mut()?;
+    *checksum = (!fold(u64::from(!u16::from_le_bytes(*checksum)) + delta)).to_le_bytes();
+    Some(())
 }
 
 /// See [`Delta::apply_udp`].

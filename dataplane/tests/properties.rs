@@ -189,3 +189,6 @@ fn stories_are_eventful() {
 
 #[path = "properties/conntrack.rs"]
 mod conntrack;
+
+#[path = "properties/express.rs"]
+mod express;

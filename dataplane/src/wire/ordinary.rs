@@ -22,11 +22,13 @@ pub struct Ordinary<K> {
     pub plain: bool,
 }
 
-/// Header bytes of the shortest IPv4 frame that is looked at: Ethernet, IPv4, TCP. Shorter ones were not padded.
-pub(crate) const V4: usize = 54;
-/// The same for IPv6 with UDP.
-pub(crate) const V6: usize = 62;
-/// The same for IPv6 with TCP.
+/// Bytes of the headers: Ethernet, IPv4, UDP.
+pub(crate) const V4_UDP: usize = 42;
+/// Ethernet, IPv4, TCP.
+const V4_TCP: usize = 54;
+/// Ethernet, IPv6, UDP.
+pub(crate) const V6_UDP: usize = 62;
+/// Ethernet, IPv6, TCP.
 const V6_TCP: usize = 74;
 
 /// A MAC address as [`v4`] and [`v6`] want it.
@@ -52,7 +54,7 @@ impl MacWord {
 pub fn v4(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV4>> {
     // EtherType, version 4 and five words of header, as they lie in memory.
     const TYPE: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
-    let header: &[u8; V4] = frame.first_chunk()?;
+    let header: &[u8; V4_UDP] = frame.first_chunk()?;
     let ip_len = u16_at(header, 16);
     let fragment = u16_at(header, 20) & 0x3fff;
     let sum = u64::from(u32_at(header, 14))
@@ -70,8 +72,11 @@ pub fn v4(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV4>> {
         return None;
     }
     let (protocol, plain) = match header[23] {
-        UDP => (Protocol::Udp, is_datagram(u16_at(header, 38), ip_len, 20).then_some(true)?),
-        TCP => (Protocol::Tcp, is_plain_segment(header[46], header[47], ip_len, 20)?),
+        UDP => (Protocol::Udp, is_datagram(u16_at(header, 38), ip_len, 20)?),
+        TCP => {
+            let header: &[u8; V4_TCP] = frame.first_chunk()?;
+            (Protocol::Tcp, is_plain_segment(header[46], header[47], ip_len, 20)?)
+        }
         _ => return None,
     };
     let key = KeyV4 { addresses: u64_at(header, 26), ports: u32_at(header, 34), protocol };
@@ -83,7 +88,7 @@ pub fn v4(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV4>> {
 #[must_use]
 pub fn v6(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV6>> {
     const TYPE: u32 = u32::from_le_bytes([0x86, 0xdd, 0x60, 0]);
-    let header: &[u8; V6] = frame.first_chunk()?;
+    let header: &[u8; V6_UDP] = frame.first_chunk()?;
     let ip_len = u16_at(header, 18).checked_add(40)?;
     let sane = u32_at(header, 12) & 0x00f0_ffff == TYPE
         && mac.is_destination(header)
@@ -95,7 +100,7 @@ pub fn v6(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV6>> {
     let (protocol, plain) = match header[20] {
         // Without a checksum it can't be translated (RFC 8200 section 8.1).
         UDP if u16_at(header, 60) != 0 => {
-            (Protocol::Udp, is_datagram(u16_at(header, 58), ip_len, 40).then_some(true)?)
+            (Protocol::Udp, is_datagram(u16_at(header, 58), ip_len, 40)?)
         }
         TCP => {
             let header: &[u8; V6_TCP] = frame.first_chunk()?;
@@ -112,10 +117,10 @@ pub fn v6(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV6>> {
     Some(Ordinary { key, ip_len, plain })
 }
 
-/// Whether the lengths of UDP and IP fit each other.
+/// A datagram is always plain, if the lengths of UDP and IP fit each other.
 #[inline]
-fn is_datagram(udp_len: u16, ip_len: u16, header: u16) -> bool {
-    udp_len >= 8 && u32::from(udp_len) + u32::from(header) <= u32::from(ip_len)
+fn is_datagram(udp_len: u16, ip_len: u16, header: u16) -> Option<bool> {
+    (udp_len >= 8 && u32::from(udp_len) + u32::from(header) <= u32::from(ip_len)).then_some(true)
 }
 
 /// Whether a segment is plain, if its header lies inside the IP packet.
