@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test crate uses its own part")]
 #![allow(unreachable_pub, missing_debug_implementations, reason = "a test crate has no users")]
 
+pub mod frames;
 pub mod gateway;
 pub mod judge;
 pub mod packet;

@@ -335,6 +335,10 @@ impl Packet {
         ip
     }
 
+    pub fn source(&self) -> IpAddr {
+        self.src
+    }
+
     pub fn destination(&self) -> IpAddr {
         self.dst
     }
