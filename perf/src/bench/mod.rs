@@ -7,46 +7,99 @@ pub(crate) mod scale;
 pub(crate) mod update;
 pub(crate) mod wire;
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// A suite's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Suite {
+    Path,
+    Connections,
+    Scale,
+    Update,
+    Kernel,
+    Wire,
+}
+
+impl Suite {
+    /// In the order in which `perf all` runs them: the engine alone first, the whole process last.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Path, Self::Connections, Self::Scale, Self::Update, Self::Kernel, Self::Wire];
+
+    /// As on the command line and in measurements.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Connections => "connections",
+            Self::Scale => "scale",
+            Self::Update => "update",
+            Self::Kernel => "kernel",
+            Self::Wire => "wire",
+        }
+    }
+
+    /// What it may take on a machine with two cores; all of them together stay below ten minutes.
+    pub(crate) fn budget(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Path => 150,
+            Self::Wire => 170,
+            Self::Connections | Self::Scale | Self::Update | Self::Kernel => 60,
+        })
+    }
+}
 
 /// Why a suite could not run: a sentence that names what is missing and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(pub(crate) String);
 
-/// The progress of one suite, on the terminal.
+/// The progress of one suite: a bar on a terminal, a line a step elsewhere.
 #[derive(Debug)]
-pub(crate) struct Progress(ProgressBar);
+pub(crate) struct Progress {
+    suite: &'static str,
+    bar: ProgressBar,
+    terminal: bool,
+}
 
 impl Progress {
     /// A bar for `steps` steps of a suite.
     pub(crate) fn new(suite: &'static str, steps: u64) -> Self {
-        let bar = ProgressBar::new(steps).with_prefix(suite);
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal { ProgressBar::new(steps) } else { ProgressBar::hidden() };
+        bar.set_length(steps);
+        bar.set_prefix(suite);
         let style =
-            ProgressStyle::with_template("{prefix:12} {bar:30} {pos}/{len} {elapsed} {msg}");
+            ProgressStyle::with_template("{prefix:12} {bar:30} {pos}/{len} {elapsed} {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Self(bar)
+        if terminal {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Self { suite, bar, terminal }
     }
 
     /// The number of steps is known now.
     pub(crate) fn steps(&self, steps: u64) {
-        self.0.set_length(steps);
+        self.bar.set_length(steps);
     }
 
     /// A step begins; the one before is done.
     pub(crate) fn step(&self, what: impl Into<String>) {
-        if !self.0.message().is_empty() {
-            self.0.inc(1);
+        if !self.bar.message().is_empty() {
+            self.bar.inc(1);
         }
-        self.0.set_message(what.into());
+        let what = what.into();
+        if !self.terminal {
+            let (at, of) = (self.bar.position() + 1, self.bar.length().unwrap_or(0));
+            eprintln!("{} {at}/{of} {:.0?} {what}", self.suite, self.bar.elapsed());
+        }
+        self.bar.set_message(what);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }

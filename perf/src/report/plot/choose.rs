@@ -1,0 +1,192 @@
+//! Which pictures a run is good for.
+//!
+//! A kind of picture takes the measurements of one suite that it wants. What varies in it, a number of connections say,
+//! is a part of the case (`established/udp4/10k/uniform`) or of the metric (`latency_p99`); the rest names the line. Only
+//! pictures with something to see are drawn: at least two values.
+
+use super::{Bar, Chart, Form, Line, Value, values};
+use crate::report::Measurement;
+
+/// Lines that the eye can tell apart in one picture; what comes first in the run is kept.
+const LINES: usize = 8;
+
+/// The metric of what no engine can go below.
+const FLOOR: &str = "floor";
+
+/// A kind of picture.
+struct Kind {
+    name: &'static str,
+    title: &'static str,
+    suite: &'static str,
+    wants: fn(&Measurement) -> bool,
+    axis: Axis,
+}
+
+/// Where a measurement is drawn.
+enum Axis {
+    /// A line over what varies, which is called so.
+    Over(&'static str, fn(&Measurement) -> Option<Place>),
+    /// A bar a measurement.
+    Bars,
+}
+
+/// Where a measurement is on its line.
+struct Place {
+    /// Orders the ticks.
+    at: f64,
+    tick: String,
+    line: String,
+}
+
+const KINDS: [Kind; 6] = [
+    Kind {
+        name: "cycles",
+        title: "Cycles per packet over connections",
+        suite: "path",
+        wants: |m| m.metric == "cycles_per_packet" || m.metric == FLOOR,
+        axis: Axis::Over("connections", by_connections),
+    },
+    Kind {
+        name: "latency",
+        title: "Latency beside testpmd",
+        suite: "wire",
+        wants: |m| m.unit == "us",
+        axis: Axis::Over("percentile", by_percentile),
+    },
+    Kind {
+        name: "throughput",
+        title: "Zero-loss rate, as a ratio to testpmd's",
+        suite: "wire",
+        wants: |m| m.unit == "ratio" && percentile(&m.metric).is_none(),
+        axis: Axis::Bars,
+    },
+    Kind {
+        name: "update",
+        title: "From an endpoint's change to the last worker",
+        suite: "update",
+        wants: |m| m.unit == "us",
+        axis: Axis::Over("Services x endpoints", by_services),
+    },
+    Kind {
+        name: "scale",
+        title: "Two workers, as a ratio to one",
+        suite: "scale",
+        wants: |m| m.unit == "ratio",
+        axis: Axis::Bars,
+    },
+    Kind {
+        name: "kernel",
+        title: "Through the kernel's nftables and through vipgate",
+        suite: "kernel",
+        wants: |m| m.unit == "Mpps",
+        axis: Axis::Bars,
+    },
+];
+
+/// The pictures of these measurements.
+pub(super) fn charts(measurements: &[Measurement]) -> Vec<Chart> {
+    KINDS.iter().filter_map(|kind| kind.chart(measurements)).collect()
+}
+
+impl Kind {
+    fn chart(&self, measurements: &[Measurement]) -> Option<Chart> {
+        let wanted = |m: &&Measurement| m.suite == self.suite && (self.wants)(m);
+        let wanted: Vec<&Measurement> = measurements.iter().filter(wanted).collect();
+        let first = *wanted.first()?;
+        let form = match self.axis {
+            Axis::Bars => bars(&wanted),
+            Axis::Over(over, place) => lines(over, &wanted, place),
+        }?;
+        let values = values(&first.unit, first.better);
+        Some(Chart { name: self.name.into(), title: self.title.into(), values, form })
+    }
+}
+
+fn bars(measurements: &[&Measurement]) -> Option<Form> {
+    let one_metric = measurements.iter().all(|m| m.metric == measurements[0].metric);
+    let name = |m: &Measurement| {
+        if one_metric { m.case.clone() } else { format!("{} {}", m.case, m.metric) }
+    };
+    let bars: Vec<Bar> =
+        measurements.iter().map(|&m| Bar { name: name(m), value: Value::from(m) }).collect();
+    (bars.len() > 1).then_some(Form::Bars(bars))
+}
+
+fn lines(
+    over: &str,
+    measurements: &[&Measurement],
+    place: fn(&Measurement) -> Option<Place>,
+) -> Option<Form> {
+    let placed: Vec<(Place, Value)> =
+        measurements.iter().filter_map(|&m| Some((place(m)?, Value::from(m)))).collect();
+    let mut ticks: Vec<&Place> = placed.iter().map(|(place, _)| place).collect();
+    ticks.sort_by(|a, b| a.at.total_cmp(&b.at));
+    ticks.dedup_by(|a, b| a.at == b.at);
+    let mut series: Vec<Line> = Vec::new();
+    for (place, value) in &placed {
+        let tick = ticks.iter().position(|tick| tick.at == place.at)?;
+        match series.iter_mut().find(|line| line.name == place.line) {
+            Some(line) if line.points.iter().any(|(known, _)| *known == tick) => {}
+            Some(line) => line.points.push((tick, *value)),
+            None => series.push(Line { name: place.line.clone(), points: vec![(tick, *value)] }),
+        }
+    }
+    // One point is no line; it stands in the table.
+    series.retain(|line| line.points.len() > 1);
+    for line in &mut series {
+        line.points.sort_by_key(|(tick, _)| *tick);
+    }
+    series.truncate(LINES);
+    let ticks = ticks.iter().map(|place| place.tick.clone()).collect();
+    (!series.is_empty()).then(|| Form::Lines { over: over.into(), ticks, series })
+}
+
+/// By the connections in the case. All cases share one floor: that of the first.
+fn by_connections(m: &Measurement) -> Option<Place> {
+    let place = by_count(m)?;
+    Some(if m.metric == FLOOR { Place { line: FLOOR.into(), ..place } } else { place })
+}
+
+/// By the Services in the case.
+fn by_services(m: &Measurement) -> Option<Place> {
+    let place = by_count(m)?;
+    Some(Place { line: format!("{} {}", place.line, m.metric), ..place })
+}
+
+/// By the first part of the case that is a number, such as `10k` or `10000x25`.
+fn by_count(m: &Measurement) -> Option<Place> {
+    let mut parts: Vec<&str> = m.case.split('/').collect();
+    let index = parts.iter().position(|part| count(part).is_some())?;
+    let tick = parts.remove(index);
+    Some(Place { at: count(tick)?, tick: tick.into(), line: parts.join("/") })
+}
+
+/// By the percentile in the metric's name, such as `latency_p99`.
+fn by_percentile(m: &Measurement) -> Option<Place> {
+    let at = percentile(&m.metric)?;
+    Some(Place { at, tick: format!("p{at}"), line: m.case.clone() })
+}
+
+/// `10k` is ten thousand, `1M` a million; `10000x25` counts what it says first.
+fn count(part: &str) -> Option<f64> {
+    let part = part.split_once('x').map_or(part, |(first, _)| first);
+    let digits = part.trim_end_matches(['k', 'M']);
+    let factor = match &part[digits.len()..] {
+        "" => 1.0,
+        "k" => 1e3,
+        "M" => 1e6,
+        _ => return None,
+    };
+    Some(digits.parse::<u32>().ok().map(f64::from)? * factor)
+}
+
+/// `latency_p99` is 99, `p999` is 99.9, `latency_p99_9` as well.
+fn percentile(metric: &str) -> Option<f64> {
+    let digits: String = metric.split('_').find_map(|part| {
+        let digits = part.strip_prefix('p')?;
+        (digits.len() > 1 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| digits.into())
+    })?;
+    let (whole, fraction) = digits.split_at(2);
+    format!("{whole}.{fraction}0").parse().ok()
+}
