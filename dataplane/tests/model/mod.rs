@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "every test crate uses its own part")]
 
 pub mod story;
+pub mod twins;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
