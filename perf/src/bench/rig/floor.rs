@@ -1,0 +1,121 @@
+//! The least a connection-tracking forwarder can do: the measure for the engine.
+//!
+//! For a burst: load the headers, read addresses and ports, make of them the number of a cache line in a table as large
+//! as the engine's connection table, ask for it; then, frame by frame, read that line and write addresses, ports and
+//! MAC addresses. Nothing is checked, compared, counted or remembered: no parser, no checksum, no hop limit, no state,
+//! no routes, no counters, no time. Receive and transmit are the engine's own, on the same frames.
+
+use dataplane::clock::Moment;
+use dataplane::hash::{high32, reduce};
+use dataplane::nic::{BURST, Burst, Frame, Nic};
+use dataplane::prefetch::prefetch;
+use vipgate::dpdk::Mbuf;
+
+use super::bed::{Bed, Device};
+use super::machine::{Machine, Table};
+use super::network::PORTS;
+use super::nic::BenchNic;
+use crate::bench::Error;
+
+/// Where a flow's line is, is decided by one multiplication with this odd number (2^64 divided by the golden ratio).
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Where the addresses begin in an untagged frame; the ports follow.
+const V4: usize = 26;
+const V6: usize = 22;
+
+/// A worker that does the least.
+#[derive(Debug)]
+pub(crate) struct Floor {
+    queues: [BenchNic; PORTS],
+    table: Table,
+    lines: usize,
+}
+
+impl Floor {
+    /// Uses only the first `bytes` of its table from now on.
+    pub(crate) fn resize(&mut self, bytes: usize) {
+        self.lines = bytes.min(self.table.len()) / 64;
+    }
+
+    fn burst(&self, burst: &mut Burst<Mbuf>) {
+        let (table, _) = self.table.as_chunks::<64>();
+        let table = &table[..self.lines];
+        burst.iter().for_each(Frame::prefetch);
+        let mut lines = [0; BURST];
+        for (line, frame) in lines.iter_mut().zip(burst.iter()) {
+            let hash = key(frame.bytes()).wrapping_mul(SPREAD);
+            *line = reduce(high32(hash), self.lines);
+            prefetch(&table[*line]);
+        }
+        for (line, frame) in lines.iter().zip(burst.iter_mut()) {
+            edit(frame.bytes_mut(), &table[*line]);
+        }
+    }
+}
+
+impl Bed<Floor> {
+    /// A floor with a table of `bytes`.
+    pub(crate) fn floor(machine: &Machine, bytes: usize) -> Result<Self, Error> {
+        let table = machine.table(bytes)?;
+        Self::new(machine, |queues| Ok(Floor { queues, lines: table.len() / 64, table }))
+    }
+}
+
+impl Device for Floor {
+    fn poll(&mut self, _now: Moment) -> usize {
+        let mut frames = 0;
+        for port in 0..PORTS {
+            let mut burst = Burst::new();
+            self.queues[port].receive(&mut burst);
+            if burst.is_empty() {
+                continue;
+            }
+            frames += burst.len();
+            self.burst(&mut burst);
+            self.queues[PORTS - 1 - port].transmit(&mut burst);
+        }
+        frames
+    }
+}
+
+/// Addresses and ports, folded.
+#[inline]
+fn key(frame: &[u8]) -> u64 {
+    if is_v4(frame) {
+        return long(frame, V4).wrapping_add(u64::from(short(frame, V4 + 8)) << 32);
+    }
+    let addresses =
+        [(0, 0), (8, 13), (16, 26), (24, 39)].map(|(at, by)| long(frame, V6 + at).rotate_left(by));
+    addresses.into_iter().fold(u64::from(short(frame, V6 + 32)), |key, word| key.wrapping_add(word))
+}
+
+/// Writes the header as a translation would. What it writes depends on the line, which holds zeros.
+#[inline]
+fn edit(frame: &mut [u8], line: &[u8; 64]) {
+    let change = long(line, 0);
+    let ports = short(line, 8);
+    frame[..12].copy_from_slice(&line[16..28]);
+    let (addresses, words) = if is_v4(frame) { (V4, 1) } else { (V6, 4) };
+    for at in (0..words).map(|i| addresses + 8 * i) {
+        let word = long(frame, at) ^ change;
+        frame[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+    }
+    let at = addresses + 8 * words;
+    let word = short(frame, at) ^ ports;
+    frame[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+}
+
+#[inline]
+fn is_v4(frame: &[u8]) -> bool {
+    frame[12] == 0x08
+}
+
+#[inline]
+fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[inline]
+fn short(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
