@@ -3,6 +3,7 @@
 pub(crate) mod connections;
 pub(crate) mod kernel;
 pub(crate) mod path;
+pub(crate) mod rig;
 pub(crate) mod scale;
 pub(crate) mod update;
 pub(crate) mod wire;
