@@ -140,9 +140,9 @@ impl<N: Nic> Worker<N> {
         counters.rx_frames.add(burst.len() as u64);
         counters.rx_bytes.add(bytes as u64);
         let mac = self.tables.get().fib.mac_word(port);
-        let prepared: ArrayVec<Prepared, BURST> =
+        let mut prepared: ArrayVec<Prepared, BURST> =
             burst.iter().map(|frame| self.engine.prepare(frame, mac)).collect();
-        prepared.iter().for_each(|prepared| self.engine.look_ahead(prepared));
+        prepared.iter_mut().for_each(|prepared| self.engine.look_ahead(prepared));
         let count = burst.len();
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
         for (frame, prepared) in burst.into_iter().zip(&prepared) {
@@ -157,9 +157,9 @@ impl<N: Nic> Worker<N> {
         self.counters.work.handed_in.add(count as u64);
         let fib = &self.tables.get().fib;
         let mac = |handed: &Handed<N::Frame>| fib.mac_word(handed.arrival.port);
-        let prepared: ArrayVec<Prepared, BURST> =
+        let mut prepared: ArrayVec<Prepared, BURST> =
             batch.iter().map(|handed| self.engine.prepare(&handed.frame, mac(handed))).collect();
-        prepared.iter().for_each(|prepared| self.engine.look_ahead(prepared));
+        prepared.iter_mut().for_each(|prepared| self.engine.look_ahead(prepared));
         for (Handed { frame, arrival }, prepared) in batch.into_iter().zip(&prepared) {
             self.process(frame, arrival, prepared, now);
         }
@@ -192,6 +192,7 @@ impl<N: Nic> Worker<N> {
     }
 
     /// A frame that needs a decision, and ends in exactly one of the verdict's ways.
+    #[inline(never)]
     fn handle(&mut self, mut frame: N::Frame, mut arrival: Arrival, now: Moment) {
         let verdict = self.engine.decide(&mut frame, &mut arrival, self.tables.get(), now);
         match verdict {

@@ -30,6 +30,8 @@ pub trait Entry: Copy + FromBytes + IntoBytes + Immutable + KnownLayout + Send +
 const OCCUPIED: u8 = 0x80;
 const REPLY: u8 = 0x10;
 const STATE_MASK: u8 = 0x0f;
+/// Numbers a state may have.
+pub(super) const STATE_NUMBERS: usize = STATE_MASK as usize + 1;
 
 /// Eight bytes: backend, deadline, protocol, direction, state.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -91,6 +93,13 @@ impl Meta {
     #[inline]
     pub fn is_settled(&self) -> bool {
         UNSETTLED >> (self.state & (REPLY | STATE_MASK)) & 1 == 0
+    }
+
+    /// The number of the state.
+    #[must_use]
+    #[inline]
+    pub(super) fn state_number(&self) -> usize {
+        usize::from(self.state & STATE_MASK)
     }
 
     /// Changes the state.

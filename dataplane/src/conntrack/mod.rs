@@ -103,8 +103,8 @@ pub struct Conntrack {
 #[derive(Clone, Copy, Debug, Default)]
 struct BurstClock {
     now: u16,
-    /// By state: what a packet of this second sets.
-    deadlines: [u16; State::ALL.len()],
+    /// By number of the state: what a packet of this second sets.
+    deadlines: [u16; entry::STATE_NUMBERS],
 }
 
 /// Things to count.
@@ -248,8 +248,10 @@ impl Conntrack {
         let now = clock(now);
         if now != self.burst.now {
             // One more than the limit: the current second has already begun.
-            let deadlines = self.seconds.map(|seconds| now.wrapping_add(seconds).wrapping_add(1));
-            self.burst = BurstClock { now, deadlines };
+            self.burst.now = now;
+            for (deadline, seconds) in self.burst.deadlines.iter_mut().zip(&self.seconds) {
+                *deadline = now.wrapping_add(*seconds).wrapping_add(1);
+            }
         }
     }
 
@@ -265,32 +267,26 @@ impl Conntrack {
         self.v6.prefetch_first(hash);
     }
 
-    /// Asks for everything that inserting a flow's entry reads.
-    pub fn prefetch_all(&self, tuple: &Tuple) {
+    /// Asks for everything that finding or inserting a flow reads.
+    pub fn prefetch(&self, tuple: &Tuple) {
         let hash = self.key.tuple(tuple);
         if tuple.src.is_v4() {
-            self.v4.prefetch_first(hash);
-            self.v4.prefetch_second(hash);
+            self.v4.prefetch_both(hash);
         } else {
-            self.v6.prefetch_first(hash);
-            self.v6.prefetch_second(hash);
+            self.v6.prefetch_both(hash);
         }
     }
 
-    /// Once the first lines have come: asks for the second ones of a flow that is not there.
+    /// Once what was asked for has come: where an IPv4 flow probably is, as a hint for [`Self::pass_v4`].
     #[inline]
-    pub fn look_ahead_v4(&self, key: &KeyV4, hash: u64) {
-        if self.v4.find_first(hash, key).is_none() {
-            self.v4.prefetch_second(hash);
-        }
+    pub fn look_ahead_v4(&self, key: &KeyV4, hash: u64) -> Slot {
+        self.v4.look_ahead(hash, key)
     }
 
     /// As [`Self::look_ahead_v4`].
     #[inline]
-    pub fn look_ahead_v6(&self, key: &KeyV6, hash: u64) {
-        if self.v6.find_first(hash, key).is_none() {
-            self.v6.prefetch_second(hash);
-        }
+    pub fn look_ahead_v6(&self, key: &KeyV6, hash: u64) -> Slot {
+        self.v6.look_ahead(hash, key)
     }
 
     /// An ordinary packet of a connection in which it changes nothing: refreshes it and says what the packet becomes.
@@ -300,9 +296,11 @@ impl Conntrack {
         &mut self,
         key: &KeyV4,
         hash: u64,
+        hint: Slot,
         serves: impl FnOnce(BackendId) -> bool,
     ) -> Option<KeyV4> {
-        pass(&mut self.v4, &self.burst, key, key.protocol, hash, serves)
+        let slot = self.v4.find_near(hint, hash, key)?;
+        pass(self.v4.get_mut(slot), &self.burst, key.protocol, serves)
     }
 
     /// As [`Self::pass_v4`].
@@ -311,9 +309,11 @@ impl Conntrack {
         &mut self,
         key: &KeyV6,
         hash: u64,
+        hint: Slot,
         serves: impl FnOnce(BackendId) -> bool,
     ) -> Option<KeyV6> {
-        pass(&mut self.v6, &self.burst, key, key.protocol, hash, serves)
+        let slot = self.v6.find_near(hint, hash, key)?;
+        pass(self.v6.get_mut(slot), &self.burst, key.protocol, serves)
     }
 
     /// The connection a flow belongs to. One past its deadline is removed and not found.
@@ -542,15 +542,11 @@ impl Conntrack {
 
 #[inline]
 fn pass<E: Entry>(
-    table: &mut Table<E>,
+    entry: &mut E,
     burst: &BurstClock,
-    key: &E::Key,
     protocol: Protocol,
-    hash: u64,
     serves: impl FnOnce(BackendId) -> bool,
 ) -> Option<E::Key> {
-    let slot = table.find(hash, key)?;
-    let entry = table.get_mut(slot);
     let meta = entry.meta_mut();
     let ordinary = meta.is_settled()
         && meta.backend() != BackendId::NONE
@@ -560,7 +556,7 @@ fn pass<E: Entry>(
         return None;
     }
     // A line that is not written need not be written back.
-    let deadline = burst.deadlines[meta.state() as usize];
+    let deadline = burst.deadlines[meta.state_number()];
     if meta.deadline != deadline {
         meta.deadline = deadline;
     }
@@ -602,7 +598,7 @@ fn clock(now: Moment) -> u16 {
 fn is_past(deadline: u16, now: u16) -> bool {
     // Deadlines lie at most MAX + 1 ahead: anything farther is behind.
     let left = deadline.wrapping_sub(now);
-    left == 0 || u64::from(left) > Timeouts::MAX.as_secs() + 1
+    u64::from(left.wrapping_sub(1)) > Timeouts::MAX.as_secs()
 }
 
 #[cfg(test)]

@@ -29,10 +29,25 @@ type Bucket<E> = [E; SLOTS];
 struct Line([u8; 64]);
 
 /// Where an entry is, until the table changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
-    bucket: usize,
-    way: usize,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot(u32);
+
+impl Slot {
+    #[inline]
+    fn new(bucket: usize, way: usize) -> Self {
+        // `Table::new` refuses more slots than 32 bits can count.
+        Self(low32((bucket * SLOTS + way) as u64))
+    }
+
+    #[inline]
+    fn bucket(self) -> usize {
+        self.0 as usize / SLOTS
+    }
+
+    #[inline]
+    fn way(self) -> usize {
+        self.0 as usize % SLOTS
+    }
 }
 
 /// The table; `capacity` counts entries, two a connection.
@@ -64,6 +79,7 @@ impl<E: Entry> Table<E> {
     pub fn new(capacity: usize, key: HashKey, memory: &'static mut [u8]) -> Option<Self> {
         let memory = memory.get_mut(..Self::bytes(capacity))?;
         let buckets = <[Bucket<E>]>::mut_from_bytes(memory).ok()?;
+        u32::try_from(buckets.len() * SLOTS).ok()?;
         Some(Self { buckets, key, len: 0, capacity })
     }
 
@@ -97,9 +113,25 @@ impl<E: Entry> Table<E> {
         self.prefetch(self.first(hash));
     }
 
-    /// Asks for what a lookup will read when the first bucket does not have it.
+    /// Where a flow probably is, once its first bucket is at hand; its second is asked for if it is not there.
     #[inline]
-    pub fn prefetch_second(&self, hash: u64) {
+    pub fn look_ahead(&self, hash: u64, key: &E::Key) -> Slot {
+        self.find_in(self.first(hash), key).unwrap_or_else(|| {
+            let second = self.second(hash);
+            self.prefetch(second);
+            Slot::new(second, 0)
+        })
+    }
+
+    /// As [`Self::find`], with the answer of [`Self::look_ahead`] to try first.
+    #[inline]
+    pub fn find_near(&self, hint: Slot, hash: u64, key: &E::Key) -> Option<Slot> {
+        if self.get(hint).matches(key) { Some(hint) } else { self.find(hash, key) }
+    }
+
+    /// Asks for all a lookup may read.
+    pub fn prefetch_both(&self, hash: u64) {
+        self.prefetch(self.first(hash));
         self.prefetch(self.second(hash));
     }
 
@@ -117,34 +149,21 @@ impl<E: Entry> Table<E> {
     #[must_use]
     #[inline]
     pub fn find(&self, hash: u64, key: &E::Key) -> Option<Slot> {
-        self.find_first(hash, key).or_else(|| self.find_second(hash, key))
-    }
-
-    /// Finds a flow in its first bucket, where most are.
-    #[must_use]
-    #[inline]
-    pub fn find_first(&self, hash: u64, key: &E::Key) -> Option<Slot> {
-        self.find_in(self.first(hash), key)
-    }
-
-    /// Finds a flow in its second bucket.
-    #[must_use]
-    #[inline]
-    pub fn find_second(&self, hash: u64, key: &E::Key) -> Option<Slot> {
-        self.find_in(self.second(hash), key)
+        let found = self.find_in(self.first(hash), key);
+        found.or_else(|| self.find_in(self.second(hash), key))
     }
 
     /// The entry of a slot.
     #[must_use]
     #[inline]
     pub fn get(&self, slot: Slot) -> &E {
-        &self.buckets[slot.bucket][slot.way]
+        &self.buckets[slot.bucket()][slot.way()]
     }
 
     /// The entry of a slot, to change. Its tuple must stay.
     #[inline]
     pub fn get_mut(&mut self, slot: Slot) -> &mut E {
-        &mut self.buckets[slot.bucket][slot.way]
+        &mut self.buckets[slot.bucket()][slot.way()]
     }
 
     /// Adds an entry that is not there yet. `None`, and no change, when no room was found.
@@ -166,7 +185,7 @@ impl<E: Entry> Table<E> {
     pub fn used(&self, bucket: usize) -> impl Iterator<Item = Slot> + use<E> {
         let slots = &self.buckets[bucket];
         let used: [bool; SLOTS] = std::array::from_fn(|way| slots[way].meta().is_occupied());
-        (0..SLOTS).filter(move |&way| used[way]).map(move |way| Slot { bucket, way })
+        (0..SLOTS).filter(move |&way| used[way]).map(move |way| Slot::new(bucket, way))
     }
 
     /// Makes room by moving entries to their other buckets: the shortest chain of moves, found before any is made.
@@ -203,20 +222,20 @@ impl<E: Entry> Table<E> {
     fn other_bucket(&self, slot: Slot) -> usize {
         let hash = self.key.tuple(&self.get(slot).key().tuple());
         let (first, second) = (self.first(hash), self.second(hash));
-        if first == slot.bucket { second } else { first }
+        if first == slot.bucket() { second } else { first }
     }
 
     #[inline]
     fn find_in(&self, bucket: usize, key: &E::Key) -> Option<Slot> {
         let [a, b] = &self.buckets[bucket];
         let (in_a, in_b) = (a.matches(key), b.matches(key));
-        (in_a | in_b).then_some(Slot { bucket, way: usize::from(in_b) })
+        (in_a | in_b).then_some(Slot::new(bucket, usize::from(in_b)))
     }
 
     fn free_slot(&self, bucket: usize) -> Option<Slot> {
         let slots = &self.buckets[bucket];
         let way = slots.iter().position(|entry| !entry.meta().is_occupied())?;
-        Some(Slot { bucket, way })
+        Some(Slot::new(bucket, way))
     }
 
     #[inline]
@@ -233,7 +252,7 @@ impl<E: Entry> Table<E> {
 /// Adds the slots of a bucket to a breadth-first search, each once: a slot met twice would tear the chain.
 fn enqueue(visited: &mut ArrayVec<(Slot, usize), VISITED>, bucket: usize, parent: usize) {
     for way in 0..SLOTS {
-        let slot = Slot { bucket, way };
+        let slot = Slot::new(bucket, way);
         if !visited.is_full() && visited.iter().all(|(known, _)| *known != slot) {
             visited.push((slot, parent));
         }

@@ -5,18 +5,27 @@
 
 use super::*;
 use crate::conntrack::key::{KeyV4, KeyV6};
+use crate::conntrack::table::Slot;
 use crate::rewrite;
 use crate::wire::ordinary::{self, MacWord, Ordinary};
 
-/// A frame after the first look.
+/// A frame after the first look: what to look up, and after [`Engine::look_ahead`] where it probably is.
 #[derive(Clone, Copy, Debug)]
 pub enum Prepared {
-    /// An ordinary IPv4 packet and the hash of its flow.
-    V4(Ordinary<KeyV4>, u64),
-    /// An ordinary IPv6 packet and the hash of its flow.
-    V6(Ordinary<KeyV6>, u64),
+    /// An ordinary IPv4 packet.
+    V4(Sought<KeyV4>),
+    /// An ordinary IPv6 packet.
+    V6(Sought<KeyV6>),
     /// Anything else.
     Other,
+}
+
+/// An ordinary packet on its way to its table entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought<K> {
+    packet: Ordinary<K>,
+    hash: u64,
+    hint: Slot,
 }
 
 impl Engine {
@@ -27,25 +36,32 @@ impl Engine {
         if !frame.is_contiguous() {
             return Prepared::Other;
         }
-        if let Some(packet) = ordinary::v4(frame.bytes(), mac) {
-            let hash = self.conntrack.hash_v4(&packet.key);
-            self.conntrack.prefetch_v4(hash);
-            Prepared::V4(packet, hash)
-        } else if let Some(packet) = ordinary::v6(frame.bytes(), mac) {
-            let hash = self.conntrack.hash_v6(&packet.key);
-            self.conntrack.prefetch_v6(hash);
-            Prepared::V6(packet, hash)
-        } else {
-            Prepared::Other
-        }
+        let Some(packet) = ordinary::v4(frame.bytes(), mac) else {
+            return self.prepare_v6(frame.bytes(), mac);
+        };
+        let hash = self.conntrack.hash_v4(&packet.key);
+        self.conntrack.prefetch_v4(hash);
+        Prepared::V4(Sought { packet, hash, hint: Slot::default() })
     }
 
-    /// Asks for the rest of the memory, for a flow that is not where most are.
+    #[inline(never)]
+    fn prepare_v6(&self, frame: &[u8], mac: MacWord) -> Prepared {
+        let Some(packet) = ordinary::v6(frame, mac) else { return Prepared::Other };
+        let hash = self.conntrack.hash_v6(&packet.key);
+        self.conntrack.prefetch_v6(hash);
+        Prepared::V6(Sought { packet, hash, hint: Slot::default() })
+    }
+
+    /// Finds what most likely has come by now, and asks for what else is needed.
     #[inline]
-    pub fn look_ahead(&self, prepared: &Prepared) {
+    pub fn look_ahead(&self, prepared: &mut Prepared) {
         match prepared {
-            Prepared::V4(packet, hash) => self.conntrack.look_ahead_v4(&packet.key, *hash),
-            Prepared::V6(packet, hash) => self.conntrack.look_ahead_v6(&packet.key, *hash),
+            Prepared::V4(sought) => {
+                sought.hint = self.conntrack.look_ahead_v4(&sought.packet.key, sought.hash);
+            }
+            Prepared::V6(sought) => {
+                sought.hint = self.conntrack.look_ahead_v6(&sought.packet.key, sought.hash);
+            }
             Prepared::Other => {}
         }
     }
@@ -58,10 +74,11 @@ impl Engine {
         prepared: &Prepared,
         tables: &Tables,
     ) -> Option<PortId> {
-        let serves = |backend| tables.services.serves(backend);
         match prepared {
-            Prepared::V4(packet, hash) if packet.plain => {
-                let to = self.conntrack.pass_v4(&packet.key, *hash, serves)?;
+            Prepared::V4(sought) if sought.packet.plain => {
+                let Sought { packet, hash, hint } = sought;
+                let serves = |backend| tables.services.serves(backend);
+                let to = self.conntrack.pass_v4(&packet.key, *hash, *hint, serves)?;
                 let hop = tables.fib.hop_v4(&to);
                 if packet.ip_len > hop.mtu {
                     return None;
@@ -69,16 +86,28 @@ impl Engine {
                 rewrite::ordinary_v4(frame.bytes_mut(), &packet.key, &to, &hop.ethernet)?;
                 Some(hop.port)
             }
-            Prepared::V6(packet, hash) if packet.plain => {
-                let to = self.conntrack.pass_v6(&packet.key, *hash, serves)?;
-                let hop = tables.fib.hop_v6(&to);
-                if packet.ip_len > hop.mtu {
-                    return None;
-                }
-                rewrite::ordinary_v6(frame.bytes_mut(), &packet.key, &to, &hop.ethernet)?;
-                Some(hop.port)
+            Prepared::V6(sought) if sought.packet.plain => {
+                self.express_v6(frame.bytes_mut(), sought, tables)
             }
             _ => None,
         }
+    }
+
+    #[inline(never)]
+    fn express_v6(
+        &mut self,
+        frame: &mut [u8],
+        sought: &Sought<KeyV6>,
+        tables: &Tables,
+    ) -> Option<PortId> {
+        let Sought { packet, hash, hint } = sought;
+        let serves = |backend| tables.services.serves(backend);
+        let to = self.conntrack.pass_v6(&packet.key, *hash, *hint, serves)?;
+        let hop = tables.fib.hop_v6(&to);
+        if packet.ip_len > hop.mtu {
+            return None;
+        }
+        rewrite::ordinary_v6(frame, &packet.key, &to, &hop.ethernet)?;
+        Some(hop.port)
     }
 }

@@ -82,14 +82,15 @@ fn address_sum(address: Address) -> u32 {
     total
 }
 
-/// Folds a sum of up to 2^16 words of 32 bits to 16 bits.
+/// Folds a sum of words of 16 or 32 bits to 16 bits. Zero only if the sum is.
+///
+/// Adding a number to itself turned by half its width leaves, in the upper half, the sum of both halves with its carry
+/// added back in.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the folds leave 16 bits")]
+#[expect(clippy::cast_possible_truncation, reason = "each half is folded into the other")]
 pub(crate) fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    let half = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (half.wrapping_add(half.rotate_left(16)) >> 16) as u16
 }
 
 #[cfg(test)]

@@ -136,11 +136,13 @@ fn u16_at<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
 }
 
 #[inline]
-pub(crate) fn u32_at<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
-    u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+fn u32_at<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
+    let word = bytes[at..].first_chunk();
+    word.map_or(0, |word| u32::from_le_bytes(*word))
 }
 
 #[inline]
-pub(crate) fn u64_at<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
-    u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+fn u64_at<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
+    let word = bytes[at..].first_chunk();
+    word.map_or(0, |word| u64::from_le_bytes(*word))
 }

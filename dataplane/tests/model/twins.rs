@@ -26,14 +26,7 @@ pub const BACKENDS: [&[usize]; 5] = [&[0], &[1, 2], &[0, 1, 2], &[], &[2]];
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A client sends; then the backend answers so many times.
-    Ask {
-        client: u16,
-        is_tcp: bool,
-        masquerade: bool,
-        flags: u8,
-        answers: Vec<u8>,
-        oddity: Oddity,
-    },
+    Ask { client: u16, is_tcp: bool, masquerade: bool, flags: u8, answers: Vec<u8>, oddity: Oddity },
     /// The Services get other backends, by this number in [`BACKENDS`].
     Backends(usize),
     /// Time passes, by this number in [`SECONDS`].
@@ -71,6 +64,8 @@ impl Twins {
     pub fn new(f: Family) -> Self {
         let mut setup = Setup::default();
         setup.fib.ports[usize::from(IN)].mtu = 1_280;
+        setup.conntrack.connections_v4 = 256;
+        setup.conntrack.connections_v6 = 256;
         let gateway = Gateway::new(setup);
         let (quick, whole) = (gateway.engine_of(0), gateway.engine_of(0));
         let tables = gateway.tables();
@@ -109,7 +104,32 @@ impl Twins {
                 }
             }
             Step::Backends(choice) => self.backends(BACKENDS[*choice]),
-            Step::Sleep(choice) => self.now = self.now.after(SECONDS[*choice] * 1000),
+            Step::Sleep(choice) => self.sleep(SECONDS[*choice]),
+        }
+    }
+
+    /// Begins anew in the same engines, whose memory is never given back.
+    pub fn renew(&mut self) {
+        // Longer than any connection lives.
+        self.sleep(8_000);
+        assert!(self.quick.conntrack.is_empty() && self.whole.conntrack.is_empty());
+        self.backends(BACKENDS[2]);
+    }
+
+    /// Time passes, in steps after which the tables are swept as they have to be.
+    fn sleep(&mut self, seconds: u64) {
+        let mut left = seconds;
+        loop {
+            let step = left.min(4_000);
+            self.now = self.now.after(step * 1000);
+            for engine in [&mut self.quick, &mut self.whole] {
+                (1..=10).for_each(|millis| engine.conntrack.sweep(self.now.after(millis)));
+            }
+            self.now = self.now.after(10);
+            left -= step;
+            if left == 0 {
+                return;
+            }
         }
     }
 
@@ -118,7 +138,8 @@ impl Twins {
         let (mut one, mut other) = (MemoryFrame::new(bytes), MemoryFrame::new(bytes));
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
         self.quick.begin_burst(self.now);
-        let prepared = self.quick.prepare(&one, self.tables.fib.mac_word(port));
+        let mut prepared = self.quick.prepare(&one, self.tables.fib.mac_word(port));
+        self.quick.look_ahead(&mut prepared);
         let express = self.quick.express(&mut one, &prepared, &self.tables);
         self.expressed += usize::from(express.is_some());
         let quick = express.map_or_else(
