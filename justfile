@@ -46,6 +46,15 @@ qemu:
     tests/qemu/run.sh {{qemu_required}} --binary ${CARGO_TARGET_DIR:-target}/debug/vipgate
     tests/qemu/run.sh {{qemu_required}} --binary ${CARGO_TARGET_DIR:-target}/debug/vipgate --queues 2
 
+# All benchmarks: a table on the terminal; the same, JSON and plots in perf-results/. Ten minutes, as root.
+perf *ARGS:
+    cargo build --release --locked --bin vipgate
+    cargo run --release --locked -p perf -- all {{ARGS}}
+
+# Two results side by side: `just perf-compare A/result.json B/result.json --fail-over 10`.
+perf-compare *ARGS:
+    cargo run --release --locked -p perf -- compare {{ARGS}}
+
 # Everything, with packages installed first.
 test:
     scripts/test.sh
