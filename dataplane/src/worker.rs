@@ -140,8 +140,10 @@ impl<N: Nic> Worker<N> {
         counters.rx_frames.add(burst.len() as u64);
         counters.rx_bytes.add(bytes as u64);
         let mac = self.tables.get().fib.mac_word(port);
-        let mut prepared: ArrayVec<Prepared, BURST> =
-            burst.iter().map(|frame| self.engine.prepare(frame, mac)).collect();
+        let mut prepared = ArrayVec::<Prepared, BURST>::new();
+        for frame in &burst {
+            prepared.push(self.engine.prepare(frame, mac));
+        }
         prepared.iter_mut().for_each(|prepared| self.engine.look_ahead(prepared));
         let count = burst.len();
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
@@ -157,8 +159,10 @@ impl<N: Nic> Worker<N> {
         self.counters.work.handed_in.add(count as u64);
         let fib = &self.tables.get().fib;
         let mac = |handed: &Handed<N::Frame>| fib.mac_word(handed.arrival.port);
-        let mut prepared: ArrayVec<Prepared, BURST> =
-            batch.iter().map(|handed| self.engine.prepare(&handed.frame, mac(handed))).collect();
+        let mut prepared = ArrayVec::<Prepared, BURST>::new();
+        for handed in &batch {
+            prepared.push(self.engine.prepare(&handed.frame, mac(handed)));
+        }
         prepared.iter_mut().for_each(|prepared| self.engine.look_ahead(prepared));
         for (Handed { frame, arrival }, prepared) in batch.into_iter().zip(&prepared) {
             self.process(frame, arrival, prepared, now);
@@ -183,10 +187,10 @@ impl<N: Nic> Worker<N> {
     }
 
     /// One frame of a burst: the express way if it can, the whole way otherwise.
-    #[inline]
+    #[inline(always)]
     fn process(&mut self, mut frame: N::Frame, arrival: Arrival, prepared: &Prepared, now: Moment) {
         match self.engine.express(&mut frame, prepared, self.tables.get()) {
-            Some(port) => self.send(frame, port, false),
+            Some(port) => self.send(frame, port),
             None => self.handle(frame, arrival, now),
         }
     }
@@ -196,8 +200,8 @@ impl<N: Nic> Worker<N> {
     fn handle(&mut self, mut frame: N::Frame, mut arrival: Arrival, now: Moment) {
         let verdict = self.engine.decide(&mut frame, &mut arrival, self.tables.get(), now);
         match verdict {
-            Verdict::Forward(port) => self.send(frame, port, false),
-            Verdict::Answer(port) => self.send(frame, port, true),
+            Verdict::Forward(port) => self.send(frame, port),
+            Verdict::Answer(port) => self.answer(frame, port),
             Verdict::HandOver(worker) => {
                 if let Some(refused) = self.links.give(worker, Handed { frame, arrival }) {
                     self.refused(refused);
@@ -215,14 +219,18 @@ impl<N: Nic> Worker<N> {
     }
 
     #[inline]
-    fn send(&mut self, frame: N::Frame, port: PortId, answer: bool) {
+    fn send(&mut self, frame: N::Frame, port: PortId) {
         let index = usize::from(port);
-        if self.outbox[index].frames.is_full() {
+        if let Err(full) = self.outbox[index].frames.try_push(frame) {
             self.transmit(index);
+            self.outbox[index].frames.push(full.element());
         }
-        let outbox = &mut self.outbox[index];
-        outbox.answers |= u32::from(answer) << outbox.frames.len();
-        outbox.frames.push(frame);
+    }
+
+    fn answer(&mut self, frame: N::Frame, port: PortId) {
+        self.send(frame, port);
+        let outbox = &mut self.outbox[usize::from(port)];
+        outbox.answers |= 1 << (outbox.frames.len() - 1);
     }
 
     /// One transmit burst. What the queue does not take is dropped: waiting would stall every other packet.
@@ -309,7 +317,7 @@ impl<N: Nic> Worker<N> {
                 Route::Egress { port, mac } if port == parked.port => {
                     let own = self.tables.get().fib.port(port).mac;
                     ethernet::address(parked.frame.bytes_mut(), mac, own);
-                    self.send(parked.frame, port, false);
+                    self.send(parked.frame, port);
                 }
                 _ if parked.until <= now => self.drop(parked.frame, DropReason::NeighborUnresolved),
                 _ => self.parked.push(parked),

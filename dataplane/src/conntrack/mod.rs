@@ -299,8 +299,7 @@ impl Conntrack {
         hint: Slot,
         serves: impl FnOnce(BackendId) -> bool,
     ) -> Option<KeyV4> {
-        let slot = self.v4.find_near(hint, hash, key)?;
-        pass(self.v4.get_mut(slot), &self.burst, key.protocol, serves)
+        pass(&mut self.v4, &self.burst, key, key.protocol, hash, hint, serves)
     }
 
     /// As [`Self::pass_v4`].
@@ -312,8 +311,7 @@ impl Conntrack {
         hint: Slot,
         serves: impl FnOnce(BackendId) -> bool,
     ) -> Option<KeyV6> {
-        let slot = self.v6.find_near(hint, hash, key)?;
-        pass(self.v6.get_mut(slot), &self.burst, key.protocol, serves)
+        pass(&mut self.v6, &self.burst, key, key.protocol, hash, hint, serves)
     }
 
     /// The connection a flow belongs to. One past its deadline is removed and not found.
@@ -540,8 +538,26 @@ impl Conntrack {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn pass<E: Entry>(
+    table: &mut Table<E>,
+    burst: &BurstClock,
+    key: &E::Key,
+    protocol: Protocol,
+    hash: u64,
+    hint: Slot,
+    serves: impl FnOnce(BackendId) -> bool,
+) -> Option<E::Key> {
+    if !table.get(hint).matches(key) {
+        // Second place of its second bucket, or an insertion has moved it since.
+        let slot = table.find(hash, key)?;
+        return pass_entry(table.get_mut(slot), burst, protocol, serves);
+    }
+    pass_entry(table.get_mut(hint), burst, protocol, serves)
+}
+
+#[inline(always)]
+fn pass_entry<E: Entry>(
     entry: &mut E,
     burst: &BurstClock,
     protocol: Protocol,

@@ -3,6 +3,8 @@
 //! Invariants: memory is taken once; a lookup reads at most two buckets (one cache line each for IPv4), and nearly
 //! always one; an insertion looks at no more than [`VISITED`] slots and either succeeds or changes nothing.
 
+use std::hint::select_unpredictable;
+
 use arrayvec::ArrayVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -114,19 +116,16 @@ impl<E: Entry> Table<E> {
     }
 
     /// Where a flow probably is, once its first bucket is at hand; its second is asked for if it is not there.
+    ///
+    /// Without a branch: which slot a flow has is beyond prediction, and a wrong guess costs more than all of this.
     #[inline]
     pub fn look_ahead(&self, hash: u64, key: &E::Key) -> Slot {
-        self.find_in(self.first(hash), key).unwrap_or_else(|| {
-            let second = self.second(hash);
-            self.prefetch(second);
-            Slot::new(second, 0)
-        })
-    }
-
-    /// As [`Self::find`], with the answer of [`Self::look_ahead`] to try first.
-    #[inline]
-    pub fn find_near(&self, hint: Slot, hash: u64, key: &E::Key) -> Option<Slot> {
-        if self.get(hint).matches(key) { Some(hint) } else { self.find(hash, key) }
+        let first = self.first(hash);
+        let [a, b] = &self.buckets[first];
+        let (in_a, in_b) = (a.matches(key), b.matches(key));
+        let bucket = select_unpredictable(in_a | in_b, first, self.second(hash));
+        self.prefetch(bucket);
+        Slot::new(bucket, usize::from(in_b))
     }
 
     /// Asks for all a lookup may read.

@@ -11,6 +11,7 @@ use crate::wire::ordinary::{self, MacWord, Ordinary};
 
 /// A frame after the first look: what to look up, and after [`Engine::look_ahead`] where it probably is.
 #[derive(Clone, Copy, Debug)]
+#[repr(u8)]
 pub enum Prepared {
     /// An ordinary IPv4 packet.
     V4(Sought<KeyV4>),
@@ -31,7 +32,7 @@ pub struct Sought<K> {
 impl Engine {
     /// Takes the first look at a frame that came in by a port with this MAC address, and asks for the memory that
     /// its lookup will need.
-    #[inline]
+    #[inline(always)]
     pub fn prepare(&self, frame: &impl Frame, mac: MacWord) -> Prepared {
         if !frame.is_contiguous() {
             return Prepared::Other;
@@ -53,7 +54,7 @@ impl Engine {
     }
 
     /// Finds what most likely has come by now, and asks for what else is needed.
-    #[inline]
+    #[inline(always)]
     pub fn look_ahead(&self, prepared: &mut Prepared) {
         match prepared {
             Prepared::V4(sought) => {
@@ -67,7 +68,7 @@ impl Engine {
     }
 
     /// Sends an ordinary packet of a known connection on: the port to leave by. `None`, and no change, for all others.
-    #[inline]
+    #[inline(always)]
     pub fn express(
         &mut self,
         frame: &mut impl Frame,

@@ -30,21 +30,15 @@ impl Maglev {
         let size = size_for(backends.len());
         let mut orders: Vec<Permutation> =
             backends.iter().map(|backend| Permutation::new(backend, protocol, key, size)).collect();
-        let mut slots = vec![None; size];
-        let mut free = size;
-        while free > 0 {
-            for (index, order) in orders.iter_mut().enumerate() {
-                let slot = order.find(|&slot| slots[slot].is_none());
-                // `size` is prime, so every permutation visits every slot.
-                let Some(slot) = slot else { break };
-                slots[slot] = u16::try_from(index).ok();
-                free -= 1;
-                if free == 0 {
-                    break;
-                }
-            }
+        let mut slots = vec![0; size].into_boxed_slice();
+        let mut taken = Taken::new(size);
+        // Everybody in turn takes the first free slot of its order, until none is left.
+        let turns = (0..orders.len()).cycle().take(size);
+        for index in turns {
+            let slot = orders[index].take_first(&mut taken);
+            slots[slot] = u16::try_from(index).unwrap_or_default();
         }
-        Self { slots: slots.into_iter().map(Option::unwrap_or_default).collect() }
+        Self { slots }
     }
 
     /// The backend's index for a flow hash; `None` when there are no backends.
@@ -73,15 +67,35 @@ impl Permutation {
         let (next, skip) = (reduce(high32(hash), size), 1 + reduce(low32(hash), size - 1));
         Self { next, skip, size }
     }
+
+    /// Takes the next slot that is free. There must be one: the size is prime, so that every order visits every slot.
+    fn take_first(&mut self, taken: &mut Taken) -> usize {
+        loop {
+            let slot = self.next;
+            // Both are below the size. A remainder would cost several times more than all the rest.
+            let next = slot + self.skip;
+            self.next = if next < self.size { next } else { next - self.size };
+            if taken.take(slot) {
+                return slot;
+            }
+        }
+    }
 }
 
-impl Iterator for Permutation {
-    type Item = usize;
+/// One bit a slot: the last free slots are found after many looks, and bits stay in the nearest cache.
+struct Taken(Vec<u64>);
 
-    fn next(&mut self) -> Option<usize> {
-        let slot = self.next;
-        self.next = (slot + self.skip) % self.size;
-        Some(slot)
+impl Taken {
+    fn new(slots: usize) -> Self {
+        Self(vec![0; slots.div_ceil(64)])
+    }
+
+    /// Whether the slot was free until now.
+    fn take(&mut self, slot: usize) -> bool {
+        let (word, bit) = (&mut self.0[slot / 64], 1 << (slot % 64));
+        let free = *word & bit == 0;
+        *word |= bit;
+        free
     }
 }
 
