@@ -63,6 +63,6 @@ test:
 demo *ARGS:
     scripts/demo.sh {{ARGS}}
 
-# Coverage-guided fuzzing of one target for some seconds; needs cargo-fuzz.
-fuzz target="frame" seconds="60":
-    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none {{target}} -- -max_total_time={{seconds}} -len_control=0 -detect_leaks=0
+# Coverage-guided fuzzing, for 60 seconds and of all targets unless told: just fuzz 600 pipeline
+fuzz *ARGS:
+    scripts/fuzz.sh {{ARGS}}

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 log=target/test.log
-steps=(fmt lint deny unit loom instructions process qemu)
+steps=(fmt lint deny unit loom instructions fuzz process qemu)
 
 main() {
   export PATH="$HOME/.cargo/bin:$PATH"
@@ -35,8 +35,8 @@ summary() {
   local counts passed failures skipped
   counts=$(awk '
     /^test result: / { p += $4; f += $6 }
-    /^(qemu|instructions): [0-9]+ passed, [0-9]+ failed/ { p += $2; f += $4 }
-    /^(qemu|instructions): skipped/ { s += 1 }
+    /^(qemu|instructions|fuzz): [0-9]+ passed, [0-9]+ failed/ { p += $2; f += $4 }
+    /^(qemu|instructions|fuzz): skipped/ { s += 1 }
     END { print p + 0, f + 0, s + 0 }' "$log")
   read -r passed failures skipped <<<"$counts"
   if [ "$failures" -lt "$#" ]; then

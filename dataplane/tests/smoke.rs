@@ -6,22 +6,12 @@ mod support;
 
 use std::net::IpAddr;
 
-use support::frames::{damaged, golden, services};
+use support::frames::{damaged, destination, golden, services};
 use support::gateway::{FAMILIES, Fate, Gateway, IN, OUT, Setup};
 use support::random::Random;
 
 const FRAMES: usize = 400_000;
 const BURST: usize = 100;
-
-/// The destination of an IP packet in a frame with at most one tag.
-fn destination(frame: &[u8]) -> Option<IpAddr> {
-    let l3 = if frame[12..14] == [0x81, 0] { 18 } else { 14 };
-    match frame[l3 - 2..l3] {
-        [8, 0] => Some(<[u8; 4]>::try_from(&frame[l3 + 16..l3 + 20]).ok()?.into()),
-        [0x86, 0xdd] => Some(<[u8; 16]>::try_from(&frame[l3 + 24..l3 + 40]).ok()?.into()),
-        _ => None,
-    }
-}
 
 /// I1, I8: no panic, no frame lost, and nothing for a VIP leaves as it came.
 #[test]

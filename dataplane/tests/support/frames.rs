@@ -2,6 +2,8 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "a random byte is cut from a random number")]
 
+use std::net::IpAddr;
+
 use dataplane::flow::Protocol::{Tcp, Udp};
 
 use super::gateway::{Family, IN_MAC, OUT_MAC, PODS, ROUTER, Service, at};
@@ -66,11 +68,66 @@ pub fn damaged(random: &mut Random, golden: &[Vec<u8>]) -> Vec<u8> {
         1 => frame.extend((0..random.below(40)).map(|_| random.next() as u8)),
         _ => {}
     }
-    if random.chance(70) && frame.len() >= 34 && frame[12..14] == [8, 0] {
-        let end = (14 + usize::from(frame[14] & 15) * 4).clamp(34, frame.len());
-        frame[24..26].fill(0);
-        let checksum = internet_checksum(&frame[14..end]);
-        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    if random.chance(70) {
+        repair_header(&mut frame);
     }
     frame
+}
+
+/// Puts the checksum of an untagged IPv4 header right.
+fn repair_header(frame: &mut [u8]) {
+    if frame.len() < 34 || frame[12..14] != [8, 0] {
+        return;
+    }
+    let end = (14 + usize::from(frame[14] & 15) * 4).clamp(34, frame.len());
+    frame[24..26].fill(0);
+    let checksum = internet_checksum(&frame[14..end]);
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Puts the checksums of an untagged packet right, if it is whole and has neither options nor extension headers.
+pub fn repair(frame: &mut [u8]) {
+    repair_header(frame);
+    let (pseudo, number, at, end) = match frame.get(12..54) {
+        Some([8, 0, 0x45, ..]) if frame[20] & 0x3f == 0 && frame[21] == 0 => {
+            let len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+            (frame[26..34].to_vec(), frame[23], 34, 14 + len)
+        }
+        Some([0x86, 0xdd, version, ..]) if version >> 4 == 6 => {
+            let len = usize::from(u16::from_be_bytes([frame[18], frame[19]]));
+            (frame[22..54].to_vec(), frame[20], 54, 54 + len)
+        }
+        _ => return,
+    };
+    let field = match number {
+        TCP => at + 16,
+        UDP => at + 6,
+        ICMP | ICMPV6 => at + 2,
+        _ => return,
+    };
+    if field + 2 > end || end > frame.len() {
+        return;
+    }
+    frame[field..field + 2].fill(0);
+    let mut covered = if number == ICMP { vec![] } else { pseudo };
+    if number != ICMP {
+        covered.extend(((end - at) as u32).to_be_bytes());
+        covered.extend([0, 0, 0, number]);
+    }
+    covered.extend(&frame[at..end]);
+    let checksum = match internet_checksum(&covered) {
+        0 if number == UDP => 0xffff,
+        checksum => checksum,
+    };
+    frame[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// The destination of an IP packet in a frame with at most one tag.
+pub fn destination(frame: &[u8]) -> Option<IpAddr> {
+    let l3 = if frame[12..14] == [0x81, 0] { 18 } else { 14 };
+    match frame[l3 - 2..l3] {
+        [8, 0] => Some(<[u8; 4]>::try_from(&frame[l3 + 16..l3 + 20]).ok()?.into()),
+        [0x86, 0xdd] => Some(<[u8; 16]>::try_from(&frame[l3 + 24..l3 + 40]).ok()?.into()),
+        _ => None,
+    }
 }

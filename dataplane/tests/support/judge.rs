@@ -11,7 +11,8 @@ pub fn judge(frame: &[u8]) {
     }
 }
 
-fn checked(frame: &[u8]) -> Result<(), String> {
+/// What is wrong with a frame, if anything is.
+pub fn checked(frame: &[u8]) -> Result<(), String> {
     let packet = SlicedPacket::from_ethernet(frame).map_err(|error| error.to_string())?;
     match packet.net {
         Some(NetSlice::Ipv4(ip)) => {
