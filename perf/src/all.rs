@@ -130,3 +130,41 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<String>, std::io::E
     child.wait()?;
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suites(only: &[Suite], skip: &[Suite]) -> Vec<Suite> {
+        Options { only: only.into(), skip: skip.into(), out: None }.suites()
+    }
+
+    #[test]
+    fn suites_run_in_one_order_whatever_is_chosen() {
+        assert_eq!(suites(&[], &[]), Suite::ALL);
+        assert_eq!(suites(&[Suite::Wire, Suite::Path], &[]), [Suite::Path, Suite::Wire]);
+        let skipped = [Suite::Connections, Suite::Scale, Suite::Update, Suite::Kernel];
+        assert_eq!(suites(&[], &skipped), [Suite::Path, Suite::Wire]);
+    }
+
+    #[test]
+    fn all_suites_together_take_less_than_ten_minutes() {
+        let seconds: u64 = Suite::ALL.iter().map(|suite| suite.budget().as_secs()).sum();
+        assert!(seconds < 600, "{seconds}");
+    }
+
+    #[test]
+    fn a_process_that_hangs_is_ended() {
+        let start = Instant::now();
+        let mut child = Command::new("sleep").arg("60").spawn().expect("a process");
+        assert_eq!(wait(&mut child, Duration::from_millis(200)).expect("an end"), None);
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn how_a_process_ended_is_told() {
+        let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().expect("a process");
+        let ended = wait(&mut child, Duration::from_secs(30)).expect("an end");
+        assert_eq!(ended.as_deref(), Some("ended with exit status: 3"));
+    }
+}

@@ -25,6 +25,8 @@ use tracing_subscriber::EnvFilter;
 enum Command {
     All(all::Options),
     Compare(report::compare::Options),
+    /// Prints the table of a result again
+    Show(Show),
     /// Cycles per packet of the engine alone, over real packet buffers
     Path(Single<bench::path::Options>),
     /// Set-up, expiry, memory and behaviour at capacity of the connection table
@@ -51,6 +53,17 @@ struct Single<O: clap::Args> {
     json: Option<PathBuf>,
 }
 
+/// A result, and where its plots go.
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// The result
+    result: PathBuf,
+
+    /// Also draw its plots into this folder
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let command = Command::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
@@ -60,6 +73,7 @@ fn main() -> ExitCode {
     let result = match &command {
         Command::All(options) => all::run(options),
         Command::Compare(options) => report::compare::run(options),
+        Command::Show(options) => show(options),
         Command::Path(single) => measure(Suite::Path, single, bench::path::run),
         Command::Connections(single) => {
             measure(Suite::Connections, single, bench::connections::run)
@@ -106,4 +120,13 @@ fn measure<O: clap::Args + Debug>(
     print!("{}", report::render(&run));
     let failed = run.failures().next().is_some();
     Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn show(options: &Show) -> Result<ExitCode, Box<dyn Error>> {
+    let run = Run::read(&options.result)?;
+    print!("{}", report::render(&run));
+    if let Some(folder) = &options.plots {
+        report::draw(&run, folder)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -191,9 +191,18 @@ fn caches() -> Vec<String> {
                 "Instruction" => "i",
                 _ => "",
             };
-            format!("L{}{kind} {}", part("level"), part("size"))
+            format!("L{}{kind} {}", part("level"), size(&part("size")))
         })
         .collect()
+}
+
+/// `491520K` is easier to read as `480 MiB`.
+fn size(kibibytes: &str) -> String {
+    match kibibytes.trim_end_matches('K').parse::<u64>() {
+        Ok(size) if size >= 1024 && size.is_multiple_of(1024) => format!("{} MiB", size / 1024),
+        Ok(size) => format!("{size} KiB"),
+        Err(_) => kibibytes.to_owned(),
+    }
 }
 
 /// The library this program was built against.
@@ -240,6 +249,15 @@ mod tests {
         assert_eq!(kibibytes(meminfo, "MemTotal"), 24_000_000);
         assert_eq!(kibibytes(meminfo, "HugePages_Total"), 640);
         assert_eq!(kibibytes(meminfo, "HugePages"), 0);
+    }
+
+    #[test]
+    fn caches_have_readable_sizes() {
+        for (told, text) in
+            [("48K", "48 KiB"), ("2048K", "2 MiB"), ("1536K", "1536 KiB"), ("?", "?")]
+        {
+            assert_eq!(size(told), text);
+        }
     }
 
     #[test]

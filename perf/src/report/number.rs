@@ -18,6 +18,11 @@ pub(crate) fn show(value: f64) -> String {
     group(&format!("{value:.decimals$}"))
 }
 
+/// A figure that somebody has set, as it was set.
+pub(crate) fn exact(value: f64) -> String {
+    group(&value.to_string())
+}
+
 /// A change in per cent, with its sign.
 pub(crate) fn percent(change: f64) -> String {
     if !change.is_finite() {
@@ -62,6 +67,12 @@ mod tests {
         ] {
             assert_eq!(show(value), text);
         }
+    }
+
+    #[test]
+    fn what_was_set_is_told_as_it_was_set() {
+        assert_eq!(exact(1.4), "1.4");
+        assert_eq!(exact(10_000_000.0), "10,000,000");
     }
 
     #[test]

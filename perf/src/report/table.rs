@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, TableStyle};
 
-use super::number::show;
+use super::number::{exact, show};
 use super::run::Run;
 use super::spread::{self, Kind};
 use super::{Better, Measurement};
@@ -133,7 +133,7 @@ fn target(m: &Measurement) -> String {
         Better::Less => "<=",
         Better::More => ">=",
     };
-    m.target.map(|limit| format!("{sign} {}", show(limit))).unwrap_or_default()
+    m.target.map(|limit| format!("{sign} {}", exact(limit))).unwrap_or_default()
 }
 
 /// What a reader looks for is what is not met.

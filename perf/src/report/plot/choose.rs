@@ -13,6 +13,9 @@ const LINES: usize = 8;
 /// The metric of what no engine can go below.
 const FLOOR: &str = "floor";
 
+/// What vipgate is held against, drawn in grey.
+const REFERENCES: [&str; 2] = [FLOOR, "testpmd"];
+
 /// A kind of picture.
 struct Kind {
     name: &'static str,
@@ -38,7 +41,7 @@ struct Place {
     line: String,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind {
         name: "cycles",
         title: "Cycles per packet over connections",
@@ -57,7 +60,14 @@ const KINDS: [Kind; 6] = [
         name: "throughput",
         title: "Zero-loss rate, as a ratio to testpmd's",
         suite: "wire",
-        wants: |m| m.unit == "ratio" && percentile(&m.metric).is_none(),
+        wants: |m| m.unit == "ratio" && by_percentile(m).is_none(),
+        axis: Axis::Bars,
+    },
+    Kind {
+        name: "connections",
+        title: "Connections a second and core",
+        suite: "connections",
+        wants: |m| m.unit == "M/s",
         axis: Axis::Bars,
     },
     Kind {
@@ -78,7 +88,7 @@ const KINDS: [Kind; 6] = [
         name: "kernel",
         title: "Through the kernel's nftables and through vipgate",
         suite: "kernel",
-        wants: |m| m.unit == "Mpps",
+        wants: |m| m.unit.ends_with("pps"),
         axis: Axis::Bars,
     },
 ];
@@ -91,8 +101,10 @@ pub(super) fn charts(measurements: &[Measurement]) -> Vec<Chart> {
 impl Kind {
     fn chart(&self, measurements: &[Measurement]) -> Option<Chart> {
         let wanted = |m: &&Measurement| m.suite == self.suite && (self.wants)(m);
-        let wanted: Vec<&Measurement> = measurements.iter().filter(wanted).collect();
-        let first = *wanted.first()?;
+        let first = measurements.iter().find(wanted)?;
+        // One axis has one unit.
+        let alike = |m: &&Measurement| m.unit == first.unit && m.better == first.better;
+        let wanted: Vec<&Measurement> = measurements.iter().filter(wanted).filter(alike).collect();
         let form = match self.axis {
             Axis::Bars => bars(&wanted),
             Axis::Over(over, place) => lines(over, &wanted, place),
@@ -128,7 +140,11 @@ fn lines(
         match series.iter_mut().find(|line| line.name == place.line) {
             Some(line) if line.points.iter().any(|(known, _)| *known == tick) => {}
             Some(line) => line.points.push((tick, *value)),
-            None => series.push(Line { name: place.line.clone(), points: vec![(tick, *value)] }),
+            None => series.push(Line {
+                name: place.line.clone(),
+                reference: REFERENCES.iter().any(|name| place.line.contains(name)),
+                points: vec![(tick, *value)],
+            }),
         }
     }
     // One point is no line; it stands in the table.
@@ -161,10 +177,12 @@ fn by_count(m: &Measurement) -> Option<Place> {
     Some(Place { at: count(tick)?, tick: tick.into(), line: parts.join("/") })
 }
 
-/// By the percentile in the metric's name, such as `latency_p99`.
+/// By the percentile in metric or case, such as `latency_p99`; the other parts name the line.
 fn by_percentile(m: &Measurement) -> Option<Place> {
-    let at = percentile(&m.metric)?;
-    Some(Place { at, tick: format!("p{at}"), line: m.case.clone() })
+    let (words, parts) = (m.metric.split('_'), m.case.split('/'));
+    let at = words.chain(parts.clone()).find_map(percentile)?;
+    let line: Vec<&str> = parts.filter(|part| percentile(part).is_none()).collect();
+    Some(Place { at, tick: format!("p{at}"), line: line.join("/") })
 }
 
 /// `10k` is ten thousand, `1M` a million; `10000x25` counts what it says first.
@@ -180,13 +198,13 @@ fn count(part: &str) -> Option<f64> {
     Some(digits.parse::<u32>().ok().map(f64::from)? * factor)
 }
 
-/// `latency_p99` is 99, `p999` is 99.9, `latency_p99_9` as well.
-fn percentile(metric: &str) -> Option<f64> {
-    let digits: String = metric.split('_').find_map(|part| {
-        let digits = part.strip_prefix('p')?;
-        (digits.len() > 1 && digits.bytes().all(|byte| byte.is_ascii_digit()))
-            .then(|| digits.into())
-    })?;
-    let (whole, fraction) = digits.split_at(2);
-    format!("{whole}.{fraction}0").parse().ok()
+/// `p99` is 99; `p99.9` and `p999` are 99.9.
+fn percentile(part: &str) -> Option<f64> {
+    let digits = part.strip_prefix('p')?;
+    if digits.contains('.') {
+        return digits.parse().ok();
+    }
+    let (whole, fraction) = digits.split_at_checked(2)?;
+    let number: u32 = digits.parse().ok()?;
+    (number >= 10).then(|| format!("{whole}.{fraction}0").parse().ok())?
 }

@@ -7,8 +7,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::style::{
-    DrawError, GRID, TARGET, TARGET_NAME, TEXT, colour, ground, legend, place, small, small_at,
-    width,
+    DrawError, GRID, TARGET, TARGET_NAME, TEXT, colour, grey, ground, legend, place, small,
+    small_at, width,
 };
 use super::{Chart, Line};
 use crate::report::number::show;
@@ -44,7 +44,7 @@ pub(super) fn draw(
         } else {
             plot.fill(builder.build_cartesian_2d(x, 0.0..greatest.max(f64::MIN_POSITIVE) * 1.08)?)?;
         }
-        let lines = series.iter().enumerate().map(|(index, l)| (l.name.as_str(), colour(index)));
+        let lines = coloured(series).map(|(line, colour)| (line.name.as_str(), colour));
         let target = values().any(|value| value.target.is_some()).then_some((TARGET_NAME, TARGET));
         legend(&side, lines.chain(target))?;
         ground.present()?;
@@ -86,8 +86,7 @@ impl Plot<'_> {
             let label = Text::new(tick.clone(), (0, 14), below.clone());
             context.plotting_area().draw(&(EmptyElement::at((place(index), bottom)) + label))?;
         }
-        for (index, Line { points, .. }) in self.series.iter().enumerate() {
-            let colour = colour(index);
+        for (Line { points, .. }, colour) in coloured(self.series) {
             let medians = points.iter().map(|(x, value)| (place(*x), value.median));
             context.draw_series(LineSeries::new(medians, colour.stroke_width(2)))?;
             context.draw_series(points.iter().map(|(x, v)| {
@@ -98,4 +97,15 @@ impl Plot<'_> {
         }
         Ok(())
     }
+}
+
+/// Lines with their colours: greys for what others are held against.
+fn coloured(series: &[Line]) -> impl Iterator<Item = (&Line, RGBColor)> {
+    let [mut colours, mut greys] = [0, 0];
+    series.iter().map(move |line| {
+        let (next, palette): (_, fn(usize) -> RGBColor) =
+            if line.reference { (&mut greys, grey) } else { (&mut colours, colour) };
+        *next += 1;
+        (line, palette(*next - 1))
+    })
 }

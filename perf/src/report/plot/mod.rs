@@ -37,6 +37,8 @@ enum Form {
 #[derive(Clone, Debug, PartialEq)]
 struct Line {
     name: String,
+    /// Whether it is what others are held against.
+    reference: bool,
     /// Each at the number of a tick.
     points: Vec<(usize, Value)>,
 }

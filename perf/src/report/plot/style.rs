@@ -18,17 +18,22 @@ pub(super) const TARGET_NAME: &str = "target";
 
 /// Okabe and Ito's colours, the yellow left out; then they repeat.
 pub(super) fn colour(index: usize) -> RGBColor {
-    const COLOURS: [(u8, u8, u8); 7] = [
+    const COLOURS: [(u8, u8, u8); 6] = [
         (0, 114, 178),
         (230, 159, 0),
         (0, 158, 115),
         (204, 121, 167),
         (86, 180, 233),
         (213, 94, 0),
-        (110, 110, 110),
     ];
     let (red, green, blue) = COLOURS[index % COLOURS.len()];
     RGBColor(red, green, blue)
+}
+
+/// From middle to dark and light; then they repeat.
+pub(super) fn grey(index: usize) -> RGBColor {
+    let level = [125, 60, 175][index % 3];
+    RGBColor(level, level, level)
 }
 
 pub(super) fn small() -> TextStyle<'static> {

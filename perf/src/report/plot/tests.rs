@@ -18,6 +18,7 @@ fn lines_are_told_apart_by_what_does_not_vary() {
     assert_eq!(ticks, &["1", "10k", "1M"]);
     let names: Vec<&str> = series.iter().map(|line| &*line.name).collect();
     assert_eq!(names, ["established/udp4/uniform", "floor"]);
+    assert!(series[1].reference && !series[0].reference);
     let (tick, value) = series[0].points[2];
     assert_eq!(tick, 2);
     assert_eq!(value, Value { median: 141.0, low: 139.0, high: 150.0, target: Some(130.0) });
@@ -25,6 +26,25 @@ fn lines_are_told_apart_by_what_does_not_vary() {
     assert_eq!(ticks, &["p50", "p99"]);
     let Form::Lines { ticks, .. } = &charts[3].form else { panic!("{charts:?}") };
     assert_eq!(ticks, &["10000x25", "50000x25"]);
+}
+
+#[test]
+fn percentiles_and_counts_are_found_wherever_they_are_told() {
+    let mut run = fixtures::run();
+    run.measurements.retain(|m| m.suite == "wire" && m.unit == "us");
+    for m in &mut run.measurements {
+        m.case = format!(
+            "{}/{}",
+            m.case,
+            m.metric.replace("latency_p99", "p99.9").replace("latency_", "")
+        );
+        m.metric = "latency".into();
+    }
+    let charts = choose::charts(&run.measurements);
+    let Form::Lines { ticks, series, .. } = &charts[0].form else { panic!("{charts:?}") };
+    assert_eq!(ticks, &["p50", "p99.9"]);
+    assert_eq!(series[0].name, "vipgate/10k/half");
+    assert!(series[1].reference, "{series:?}");
 }
 
 #[test]
@@ -54,7 +74,8 @@ fn pictures_are_well_formed_and_name_their_series() {
 fn a_value_of_nothing_is_drawn_as_well() {
     let zero = Value { median: 0.0, low: 0.0, high: 0.0, target: None };
     let bars = Form::Bars(vec![Bar { name: "lost".into(), value: zero }]);
-    let line = Line { name: "lost".into(), points: vec![(0, zero), (1, zero)] };
+    let points = vec![(0, zero), (1, zero)];
+    let line = Line { name: "lost".into(), reference: false, points };
     let ticks = vec!["1".into(), "2".into()];
     for form in [bars, Form::Lines { over: "x".into(), ticks, series: vec![line] }] {
         let text = || "text".to_owned();
