@@ -46,7 +46,7 @@ fn step(bytes: &[u8; STEP]) -> Step {
 }
 
 fn oddity(&[kind, a, b, c]: &[u8; 4]) -> Oddity {
-    match kind % 9 {
+    match kind % 10 {
         0 => Oddity::Ttl(a % 4),
         1 => Oddity::Vlan,
         2 => Oddity::Options,
@@ -55,6 +55,7 @@ fn oddity(&[kind, a, b, c]: &[u8; 4]) -> Oddity {
         5 => Oddity::Payload(u16::from_le_bytes([a, b]) % 1_500),
         6 => Oddity::Edits(vec![(a % 80, b), (a % 80 + 1, c)]),
         7 => Oddity::Cut(a % 90),
+        8 => Oddity::Word(u16::from_le_bytes([a, b])),
         _ => Oddity::Nothing,
     }
 }

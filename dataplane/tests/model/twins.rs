@@ -43,6 +43,8 @@ pub enum Oddity {
     NoChecksum,
     Padding(u8),
     Payload(u16),
+    /// The payload is this word.
+    Word(u16),
     /// These bytes are changed, wherever that leads.
     Edits(Vec<(u8, u8)>),
     Cut(u8),
@@ -166,6 +168,7 @@ fn odd(packet: Packet, v4: bool, oddity: &Oddity) -> Vec<u8> {
         Oddity::NoChecksum => packet.checksum(0),
         Oddity::Padding(len) => packet.padding(&vec![7; usize::from(*len)]),
         Oddity::Payload(len) => packet.payload(&vec![9; usize::from(*len)]),
+        Oddity::Word(word) => packet.payload(&word.to_be_bytes()),
         Oddity::Nothing | Oddity::Edits(_) | Oddity::Cut(_) => packet,
     };
     let mut frame = packet.frame();

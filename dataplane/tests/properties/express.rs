@@ -12,6 +12,7 @@ fn oddity() -> impl Strategy<Value = Oddity> {
         1 => Just(Oddity::NoChecksum),
         1 => any::<u8>().prop_map(Oddity::Padding),
         1 => (0u16..1_500).prop_map(Oddity::Payload),
+        1 => any::<u16>().prop_map(Oddity::Word),
         3 => prop::collection::vec((0u8..80, any::<u8>()), 1..3).prop_map(Oddity::Edits),
         1 => (0u8..90).prop_map(Oddity::Cut),
     ]
@@ -54,6 +55,28 @@ fn ordinary_packets_do_take_the_express_way() {
                 }
                 assert!(twins.expressed >= 6, "{} of 9 in {f:?}", twins.expressed);
             }
+        }
+    }
+}
+
+/// Every value that a transport checksum can take, before and after.
+#[test]
+fn every_checksum_comes_out_as_on_the_whole_way() {
+    for f in FAMILIES {
+        for is_tcp in [false, true] {
+            let mut twins = Twins::new(f);
+            let ask = |flags, answers, oddity| {
+                let (client, masquerade) = (0, true);
+                Step::Ask { client, is_tcp, masquerade, flags, answers, oddity }
+            };
+            // SYN and SYN-ACK, then segments.
+            twins.run(&ask(0, vec![6], Oddity::Nothing));
+            twins.run(&ask(1, vec![], Oddity::Nothing));
+            let before = twins.expressed;
+            for word in 0..=u16::MAX {
+                twins.run(&ask(1, vec![], Oddity::Word(word)));
+            }
+            assert_eq!(twins.expressed - before, 1 << 16, "packets that took it");
         }
     }
 }
