@@ -137,6 +137,33 @@ mod tests {
         }
     }
 
+    /// As the paper says it, without any shortcut.
+    fn by_the_book(list: &[SocketAddr]) -> Vec<u16> {
+        let size = size_for(list.len());
+        let mut orders: Vec<_> = list
+            .iter()
+            .map(|backend| Permutation::new(backend, Protocol::Tcp, &KEY, size))
+            .map(|order| (0..size).map(move |j| (order.next + j * order.skip) % size))
+            .collect();
+        let mut slots = vec![None; size];
+        let mut turn = (0..list.len()).cycle();
+        while slots.contains(&None) {
+            let index = turn.next().expect("somebody's turn");
+            let slot = orders[index].find(|slot| slots[*slot].is_none());
+            slots[slot.expect("a free one")] = u16::try_from(index).ok();
+        }
+        slots.into_iter().flatten().collect()
+    }
+
+    #[test]
+    fn tables_are_as_the_paper_says() {
+        for count in [2, 3, 6, 7, 25, 26, 102] {
+            let list = backends(count);
+            let table = Maglev::new(&list, Protocol::Tcp, &KEY);
+            assert_eq!(*table.slots, *by_the_book(&list), "{count} backends");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
