@@ -25,7 +25,7 @@ pub(super) struct Retired {
     /// The latest retirement of each; what came back has none.
     latest: HashMap<Former, u64>,
     count: u64,
-    /// How many of the queue were there at the last [`Retired::forget`].
+    /// How many of the queue were there when this round of [`Retired::forget`] began.
     aged: usize,
 }
 
@@ -43,10 +43,14 @@ impl Retired {
         self.latest.remove(&former);
     }
 
-    /// Those that were there at the last call already.
-    pub(super) fn forget(&mut self) -> Vec<Former> {
-        let forgotten = (0..self.aged).filter_map(|_| self.pop()).collect();
-        self.aged = self.queue.len();
+    /// Those that were there when this round began, up to `limit` of them a call. None means that there are no more, and
+    /// that the next round has begun.
+    pub(super) fn forget(&mut self, limit: usize) -> Vec<Former> {
+        let aged = std::iter::from_fn(|| (self.aged > 0).then(|| self.pop()));
+        let forgotten: Vec<Former> = aged.flatten().take(limit).collect();
+        if forgotten.is_empty() {
+            self.aged = self.queue.len();
+        }
         forgotten
     }
 
@@ -71,26 +75,40 @@ mod tests {
         Former::Frontend(End { address, port: 80, protocol: Protocol::Tcp })
     }
 
+    /// A round: all that is forgotten, in calls of one each.
+    fn forget(retired: &mut Retired) -> Vec<Former> {
+        let calls = std::iter::from_fn(|| Some(retired.forget(1)));
+        calls.take_while(|forgotten| !forgotten.is_empty()).flatten().collect()
+    }
+
     #[test]
-    fn one_is_forgotten_at_the_second_call_after_it_went() {
+    fn one_is_forgotten_in_the_second_round_after_it_went() {
         let mut retired = Retired::default();
         retired.add(former(1));
-        assert_eq!(retired.forget(), []);
+        assert_eq!(forget(&mut retired), []);
         retired.add(former(2));
-        assert_eq!(retired.forget(), [former(1)]);
-        assert_eq!(retired.forget(), [former(2)]);
-        assert_eq!(retired.forget(), []);
+        assert_eq!(forget(&mut retired), [former(1)]);
+        assert_eq!(forget(&mut retired), [former(2)]);
+        assert_eq!(forget(&mut retired), []);
+    }
+
+    #[test]
+    fn a_call_forgets_no_more_than_it_may() {
+        let mut retired = Retired::default();
+        assert!((0..5).all(|number| retired.add(former(number)).is_none()));
+        let counts: Vec<usize> = (0..5).map(|_| retired.forget(2).len()).collect();
+        assert_eq!(counts, [0, 2, 2, 1, 0]);
     }
 
     #[test]
     fn one_that_came_back_is_not_forgotten_and_goes_anew() {
         let mut retired = Retired::default();
         retired.add(former(1));
-        retired.forget();
+        forget(&mut retired);
         retired.revive(former(1));
         retired.add(former(1));
-        assert_eq!(retired.forget(), [], "it went again since");
-        assert_eq!(retired.forget(), [former(1)]);
+        assert_eq!(forget(&mut retired), [], "it went again since");
+        assert_eq!(forget(&mut retired), [former(1)]);
     }
 
     #[test]
