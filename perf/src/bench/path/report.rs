@@ -22,13 +22,7 @@ pub(super) fn measurements(costs: &[(&Case, Costs)], machine: &Machine) -> Vec<M
             told.push(ratio.target(OVER_IPV4).note(note));
         }
     }
-    for measurement in &mut told {
-        if let Some(note) = machine.note() {
-            let more = measurement.note.take().map_or_else(String::new, |more| format!("; {more}"));
-            measurement.note = Some(format!("{note}{more}"));
-        }
-    }
-    told
+    machine.noted(told)
 }
 
 fn tell(told: &mut Vec<Measurement>, case: &Case, cost: &Costs, machine: &Machine) {

@@ -77,6 +77,22 @@ impl<D: Device> Bed<D> {
         self.collect(ring, cycles, count)
     }
 
+    /// So many rounds, each with fresh frames; returns what they cost.
+    pub(crate) fn rounds(
+        &mut self,
+        port: PortId,
+        ring: &mut Vec<Mbuf>,
+        rounds: usize,
+        mut write: impl FnMut(&mut [Mbuf]),
+    ) -> Result<u64, Error> {
+        let mut cycles = 0;
+        for _ in 0..rounds {
+            write(ring);
+            cycles += self.round(port, ring)?.cycles;
+        }
+        Ok(cycles)
+    }
+
     fn collect(&mut self, ring: &mut Vec<Mbuf>, cycles: u64, count: usize) -> Result<Round, Error> {
         self.cables.iter().for_each(|cable| cable.call());
         self.device.poll(self.clock.now());
@@ -93,6 +109,13 @@ impl<D: Device> Bed<D> {
             return Err(Error(format!("{lost} of {count} frames were neither sent nor dropped")));
         }
         Ok(Round { cycles, sent })
+    }
+
+    /// Polls without frames, once a millisecond; returns what it cost.
+    pub(crate) fn idle(&mut self, millis: u64) -> u64 {
+        let start = cycles();
+        (0..millis).for_each(|_| self.wait(1));
+        cycles() - start
     }
 
     /// Polls without frames, `millis` later.

@@ -18,6 +18,8 @@ pub(crate) struct Filled {
     pub(crate) kind: Kind,
     pub(crate) services: u32,
     choices: Vec<Choice>,
+    /// What it cost the gateway.
+    pub(crate) cycles: u64,
 }
 
 impl Filled {
@@ -30,7 +32,8 @@ impl Filled {
         connections: u32,
     ) -> Result<Self, Error> {
         let before = bed.tally();
-        let mut filled = Self { kind, services, choices: Vec::with_capacity(connections as usize) };
+        let choices = Vec::with_capacity(connections as usize);
+        let mut filled = Self { kind, services, choices, cycles: 0 };
         let mut spare = Vec::with_capacity(RING);
         for first in (0..connections).step_by(RING) {
             let count = ((connections - first) as usize).min(RING);
@@ -40,7 +43,8 @@ impl Filled {
         }
         let happened = bed.tally().since(&before);
         let expected = u64::from(connections);
-        if (happened.created, happened.ended, happened.connections) != (expected, 0, expected) {
+        let all_there = happened.connections == before.connections + expected;
+        if happened.created != expected || happened.expired + happened.evicted > 0 || !all_there {
             let words = happened.words();
             return Err(Error(format!("{connections} connections were to be opened: {words}")));
         }
@@ -62,6 +66,21 @@ impl Filled {
     #[inline]
     pub(crate) fn inside(&self, number: u32) -> Tuple {
         self.choices[number as usize].inside(&self.flow(number), self.kind.masquerade)
+    }
+
+    /// Sends a packet of every connection; returns how many are known no more.
+    pub(crate) fn lost(&self, bed: &mut Bed<Gateway>, ring: &mut Vec<Mbuf>) -> Result<u64, Error> {
+        let before = bed.tally();
+        let mut numbers = (0..self.connections()).cycle();
+        let rounds = self.choices.len().div_ceil(RING);
+        bed.rounds(OUT, ring, rounds, |ring| {
+            for (frame, number) in ring.iter_mut().zip(&mut numbers) {
+                frames::write(frame, OUT, &self.flow(number), ACK, SMALL);
+            }
+        })?;
+        // One that is not known is opened anew, or dropped.
+        let happened = bed.tally().since(&before);
+        Ok(happened.created + happened.received - happened.forwarded)
     }
 
     /// Opens one connection a frame.
@@ -101,8 +120,15 @@ impl Filled {
     }
 
     /// All frames of the ring come in by `port` and must leave by the other.
-    fn sent(&self, bed: &mut Bed<Gateway>, ring: &mut Vec<Mbuf>, port: u16) -> Result<(), Error> {
-        let sent = bed.round(port, ring)?.sent[usize::from(OUT + IN - port)];
+    fn sent(
+        &mut self,
+        bed: &mut Bed<Gateway>,
+        ring: &mut Vec<Mbuf>,
+        port: u16,
+    ) -> Result<(), Error> {
+        let round = bed.round(port, ring)?;
+        self.cycles += round.cycles;
+        let sent = round.sent[usize::from(OUT + IN - port)];
         if sent == ring.len() {
             return Ok(());
         }
@@ -111,7 +137,31 @@ impl Filled {
     }
 }
 
-const SMALL: (Sizes, usize) = (Sizes::Shortest, 0);
+/// Clients that were never seen before, without end: their first packets.
+#[derive(Clone, Debug)]
+pub(crate) struct Newcomers {
+    kind: Kind,
+    services: u32,
+    next: u32,
+}
+
+impl Newcomers {
+    /// None of them is a client of the first two thousand million connections.
+    pub(crate) fn new(kind: Kind, services: u32) -> Self {
+        Self { kind, services, next: 1 << 31 }
+    }
+
+    #[inline]
+    pub(crate) fn write<'a>(&mut self, frames: impl IntoIterator<Item = &'a mut Mbuf>) {
+        let flags = if self.kind.protocol == Protocol::Tcp { SYN } else { 0 };
+        for frame in frames {
+            frames::write(frame, OUT, &self.kind.flow(self.next, self.services), flags, SMALL);
+            self.next = self.next.wrapping_add(1);
+        }
+    }
+}
+
+pub(crate) const SMALL: (Sizes, usize) = (Sizes::Shortest, 0);
 
 fn wrong(what: &str, why: &str) -> Error {
     Error(format!("the frame of a {what} {why}"))

@@ -84,25 +84,25 @@ fn key(frame: &[u8]) -> u64 {
     if is_v4(frame) {
         return long(frame, V4).wrapping_add(u64::from(short(frame, V4 + 8)) << 32);
     }
-    let addresses =
-        [(0, 0), (8, 13), (16, 26), (24, 39)].map(|(at, by)| long(frame, V6 + at).rotate_left(by));
-    addresses.into_iter().fold(u64::from(short(frame, V6 + 32)), |key, word| key.wrapping_add(word))
+    let source = long(frame, V6) ^ long(frame, V6 + 8).rotate_left(13);
+    let destination = long(frame, V6 + 16) ^ long(frame, V6 + 24).rotate_left(13);
+    source ^ destination.rotate_left(26) ^ u64::from(short(frame, V6 + 32)) << 32
 }
 
 /// Writes the header as a translation would. What it writes depends on the line, which holds zeros.
 #[inline]
 fn edit(frame: &mut [u8], line: &[u8; 64]) {
-    let change = long(line, 0);
-    let ports = short(line, 8);
+    let (change, ports) = (long(line, 0), short(line, 8));
     frame[..12].copy_from_slice(&line[16..28]);
-    let (addresses, words) = if is_v4(frame) { (V4, 1) } else { (V6, 4) };
-    for at in (0..words).map(|i| addresses + 8 * i) {
-        let word = long(frame, at) ^ change;
-        frame[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+    if is_v4(frame) {
+        change_long(frame, V4, change);
+        change_short(frame, V4 + 8, ports);
+    } else {
+        for at in [V6, V6 + 8, V6 + 16, V6 + 24] {
+            change_long(frame, at, change);
+        }
+        change_short(frame, V6 + 32, ports);
     }
-    let at = addresses + 8 * words;
-    let word = short(frame, at) ^ ports;
-    frame[at..at + 4].copy_from_slice(&word.to_ne_bytes());
 }
 
 #[inline]
@@ -118,4 +118,16 @@ fn long(bytes: &[u8], at: usize) -> u64 {
 #[inline]
 fn short(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+#[inline]
+fn change_long(bytes: &mut [u8], at: usize, change: u64) {
+    let word = long(bytes, at) ^ change;
+    bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+}
+
+#[inline]
+fn change_short(bytes: &mut [u8], at: usize, change: u32) {
+    let word = short(bytes, at) ^ change;
+    bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
 }

@@ -150,3 +150,52 @@ impl Random {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_flows_are_the_same_and_all_are_found_again() {
+        for kind in [Kind::UDP4, Kind::TCP6.masqueraded()] {
+            let ends: HashSet<_> = (0..1_000_000)
+                .map(|number| kind.flow(number, 100))
+                .map(|flow| (flow.src, flow.sport))
+                .collect();
+            assert_eq!(ends.len(), 1_000_000);
+        }
+        for (v4, number) in (0..100_000).flat_map(|number| [(true, number), (false, number)]) {
+            assert_eq!(network::pod_number(network::pod(v4, number)), Some(number));
+        }
+    }
+
+    #[test]
+    fn what_the_gateway_chose_gives_the_flow_inside() {
+        for masquerade in [false, true] {
+            let flow = Kind { masquerade, ..Kind::UDP6 }.flow(7, 3);
+            let src = if masquerade { network::masquerade(false) } else { flow.src };
+            let dst = network::pod(false, 12_345);
+            let inside = Tuple { src, dst, sport: 999, dport: POD_PORT, ..flow };
+            let choice = Choice::of(&inside).expect("a pod");
+            assert_eq!(choice.inside(&flow, masquerade), inside);
+        }
+    }
+
+    #[test]
+    fn orders_are_what_they_are_called() {
+        let count = |mut order: Order| {
+            let mut packets = [0u32; 10];
+            (0..100_000).for_each(|_| packets[order.next() as usize] += 1);
+            packets
+        };
+        assert!(count(Order::uniform(10)).iter().all(|n| (9_500..10_500).contains(n)));
+        // The harmonic number of 10 is 2.929.
+        let zipf = count(Order::zipf(10));
+        for (number, &packets) in zipf.iter().enumerate() {
+            let expected = 100_000.0 / 2.929 / (number as f64 + 1.0);
+            assert!((f64::from(packets) / expected - 1.0).abs() < 0.05, "{zipf:?}");
+        }
+    }
+}

@@ -162,6 +162,11 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Tuple> {
     })
 }
 
+/// The flags of a TCP segment in an untagged IPv4 frame.
+pub(crate) fn tcp_flags(frame: &Mbuf) -> u8 {
+    frame.bytes()[ETHERNET + ip_header(true) + 13]
+}
+
 /// MAC addresses, hop limit and header checksum of a packet that went one hop.
 fn judge_headers(bytes: &[u8], port: PortId) -> Result<(), String> {
     let (v4, l4, _) = offsets(bytes);

@@ -8,7 +8,7 @@ use crossbeam::queue::ArrayQueue;
 use dataplane::clock::Moment;
 use dataplane::conntrack::ConntrackConfig;
 use dataplane::conntrack::state::Timeouts;
-use dataplane::counters::WorkerCounters;
+use dataplane::counters::{Counter, WorkerCounters};
 use dataplane::engine::{Engine, EngineConfig};
 use dataplane::fib::PortId;
 use dataplane::handoff;
@@ -30,6 +30,8 @@ const KERNEL_RING: usize = 64;
 /// As in the process.
 const FRAGMENTED_PACKETS: usize = 4096;
 const ANSWERS_PER_SECOND: u64 = 1000;
+/// Milliseconds in which a table of any size is swept.
+const SWEPT_MILLIS: u32 = 1_000_000;
 
 /// A worker and what the rest of the process would hold of it.
 #[derive(Debug)]
@@ -37,20 +39,20 @@ pub(crate) struct Gateway {
     worker: Worker<BenchNic>,
     publisher: Publisher<Tables>,
     counters: Arc<WorkerCounters>,
-    /// The longest that a connection may idle.
-    idle_millis: u64,
+    longest_idle: Duration,
 }
 
-/// A table for so many connections, all of which may idle for `idle`. The default times, two hours and more, are longer
-/// than the clock of the table may jump.
-pub(crate) fn conntrack(v4: usize, v6: usize, idle: Duration) -> ConntrackConfig {
+/// A table for so many connections, of which open ones may idle for 1000 seconds, and those that began or end for
+/// `short`. The default times, two hours and more, are longer than the clock of the table may jump.
+pub(crate) fn conntrack(v4: usize, v6: usize, short: Duration) -> ConntrackConfig {
+    let long = Duration::from_secs(1000);
     let timeouts = Timeouts {
-        tcp_established: idle,
-        tcp_half_closed: idle,
-        tcp_transitory: idle,
-        tcp_half_open: idle,
-        udp_unreplied: idle,
-        udp_replied: idle,
+        tcp_established: long,
+        tcp_half_closed: long,
+        tcp_transitory: short,
+        tcp_half_open: short,
+        udp_unreplied: short,
+        udp_replied: long,
     };
     ConntrackConfig { connections_v4: v4, connections_v6: v6, timeouts }
 }
@@ -70,8 +72,7 @@ impl Bed<Gateway> {
         tables: Tables,
     ) -> Result<Self, Error> {
         let memory = machine.conntrack(&config)?;
-        let longest = config.timeouts.tcp_established.max(config.timeouts.udp_replied);
-        let idle_millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let longest_idle = config.timeouts.tcp_established;
         let ports = PortId::try_from(PORTS).unwrap_or(PortId::MAX);
         let engine = EngineConfig {
             worker: 0,
@@ -92,7 +93,7 @@ impl Bed<Gateway> {
             let queues = queues.into_iter().collect();
             let own = counters.clone();
             let worker = Worker::new(0, queues, engine, reader, links, kernel_path(), own);
-            Ok(Gateway { worker, publisher, counters, idle_millis })
+            Ok(Gateway { worker, publisher, counters, longest_idle })
         })
     }
 
@@ -109,23 +110,26 @@ impl Bed<Gateway> {
         Tally::read(&self.device.counters)
     }
 
-    /// Lets every connection end by time.
+    /// Lets all connections end by time.
     pub(crate) fn clear(&mut self) -> Result<(), Error> {
+        self.expire(self.device.longest_idle, 0)
+    }
+
+    /// Lets connections that may idle so long end, until so many are left.
+    pub(crate) fn expire(&mut self, idle: Duration, left: u64) -> Result<(), Error> {
         let connections = |bed: &Self| bed.device.counters.conntrack.entries.get();
-        self.wait(self.device.idle_millis + 1000);
-        // A sweep of the whole table takes seconds, a large one some more.
-        for _ in 0..SWEEPS {
+        // Deadlines are kept in whole seconds.
+        self.wait(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX) + 1000);
+        for _ in 0..SWEPT_MILLIS {
             self.wait(1);
-            if connections(self) == 0 {
+            if connections(self) <= left {
                 return Ok(());
             }
         }
-        Err(Error(format!("{} connections outlive their time", connections(self))))
+        let outlived = connections(self) - left;
+        Err(Error(format!("{outlived} connections outlive their time of {} s", idle.as_secs())))
     }
 }
-
-/// Milliseconds in which a table of any size is swept.
-const SWEEPS: u32 = 1_000_000;
 
 fn kernel_path() -> KernelPath<Mbuf> {
     fn ring<T>() -> Arc<ArrayQueue<T>> {
@@ -149,7 +153,8 @@ pub(crate) struct Tally {
     pub(crate) other: u64,
     pub(crate) drops: [u64; DropReason::COUNT],
     pub(crate) created: u64,
-    pub(crate) ended: u64,
+    pub(crate) expired: u64,
+    pub(crate) evicted: u64,
     /// Not a difference: connections now.
     pub(crate) connections: u64,
 }
@@ -164,18 +169,14 @@ impl Tally {
         other: 0,
         drops: [0; DropReason::COUNT],
         created: 0,
-        ended: 0,
+        expired: 0,
+        evicted: 0,
         connections: 0,
     };
 
     pub(crate) fn read(counters: &WorkerCounters) -> Self {
         let (work, table) = (&counters.work, &counters.conntrack);
-        let ended = [
-            &table.expired,
-            &table.evicted_half_open,
-            &table.evicted_closing,
-            &table.evicted_answered,
-        ];
+        let evicted = [&table.evicted_half_open, &table.evicted_closing, &table.evicted_answered];
         Self {
             received: counters.ports.iter().map(|port| port.rx_frames.get()).sum(),
             forwarded: work.forwarded.get(),
@@ -184,7 +185,8 @@ impl Tally {
             other: work.answered.get() + work.punted.get() + work.parked.get(),
             drops: std::array::from_fn(|reason| counters.drops[reason].get()),
             created: table.created.get(),
-            ended: ended.into_iter().map(|counter| counter.get()).sum(),
+            expired: table.expired.get(),
+            evicted: evicted.map(Counter::get).into_iter().sum(),
             connections: table.entries.get(),
         }
     }
@@ -199,9 +201,19 @@ impl Tally {
             other: self.other - before.other,
             drops: std::array::from_fn(|reason| self.drops[reason] - before.drops[reason]),
             created: self.created - before.created,
-            ended: self.ended - before.ended,
+            expired: self.expired - before.expired,
+            evicted: self.evicted - before.evicted,
             connections: self.connections,
         }
+    }
+
+    /// Fails, and says both, when this is not what was to happen.
+    pub(crate) fn must_be(&self, expected: &Self) -> Result<(), Error> {
+        if self == expected {
+            return Ok(());
+        }
+        let (happened, expected) = (self.words(), expected.words());
+        Err(Error(format!("counted {happened} instead of {expected}")))
     }
 
     /// In words, as far as not zero.
@@ -214,8 +226,10 @@ impl Tally {
             ("handed over", self.handed_over),
             ("handed in", self.handed_in),
             ("answered, punted or parked", self.other),
+            ("connections", self.connections),
             ("connections made", self.created),
-            ("connections ended", self.ended),
+            ("connections expired", self.expired),
+            ("connections evicted", self.evicted),
         ];
         let all = named.into_iter().chain(drops).filter(|(_, count)| *count > 0);
         all.map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")

@@ -14,6 +14,7 @@ use dataplane::nic::Frame;
 use vipgate::dpdk::{Eal, EalConfig, HugeMemory, Mbuf, Memory, Mempool, PoolConfig};
 
 use crate::bench::Error;
+use crate::report::Measurement;
 
 /// What DPDK itself takes, the packet buffers of a suite, and room for fragmentation, in MiB.
 const BASE_MIB: u64 = 96;
@@ -72,9 +73,18 @@ impl Machine {
         Ok(Self { eal, pool, huge })
     }
 
-    /// What is to be said about every figure, if anything.
-    pub(crate) fn note(&self) -> Option<&'static str> {
-        (!self.huge).then_some("ordinary pages instead of huge ones: slower with many connections")
+    /// Adds what is to be said about every figure of this machine, if anything.
+    pub(crate) fn noted(&self, told: Vec<Measurement>) -> Vec<Measurement> {
+        const ORDINARY: &str = "ordinary pages instead of huge ones: slower with many connections";
+        let noted = |measurement: Measurement| match &measurement.note {
+            _ if self.huge => measurement,
+            None => measurement.note(ORDINARY),
+            Some(note) => {
+                let both = format!("{note}; {ORDINARY}");
+                measurement.note(both)
+            }
+        };
+        told.into_iter().map(noted).collect()
     }
 
     /// Memory for a worker's connection table.
