@@ -54,6 +54,7 @@ main() {
       echo "fuzz: ${targets[i]} failed"
     fi
   done
+  trap - EXIT
   echo "fuzz: $passed passed, $failed failed"
   [ "$failed" -eq 0 ]
 }
@@ -71,7 +72,7 @@ run() {
   local max_len=500
   [ "$1" != frame ] || max_len=3000
   mkdir -p "fuzz/corpus/$1"
-  "$3" "fuzz/corpus/$1" "fuzz/seeds/$1" -max_total_time="$2" -max_len="$max_len" -len_control=0 -timeout=20 \
+  exec "$3" "fuzz/corpus/$1" "fuzz/seeds/$1" -max_total_time="$2" -max_len="$max_len" -len_control=0 -timeout=20 \
     -artifact_prefix="$folder/found/$1-" -print_final_stats=1
 }
 
