@@ -9,8 +9,9 @@ use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 
 use crate::clock::Moment;
+use crate::conntrack::Opening;
 use crate::counters::WorkerCounters;
-use crate::engine::{Arrival, Engine, Origin, Prepared};
+use crate::engine::{Arrival, Engine, Origin, Passage, Prepared};
 use crate::fib::{PortId, Route};
 use crate::flow::Address;
 use crate::handoff::{Batch, Handed, Links};
@@ -67,6 +68,14 @@ struct Outbox<F> {
     answers: u32,
 }
 
+/// The first frame of a connection, and what will be added for it.
+struct Newcomer<F> {
+    frame: F,
+    arrival: Arrival,
+    prepared: Prepared,
+    opening: Opening,
+}
+
 #[derive(Debug)]
 struct Parked<F> {
     frame: F,
@@ -119,6 +128,7 @@ impl<N: Nic> Worker<N> {
         if self.id == 0 {
             frames += self.take_injected(now);
         }
+        self.engine.conntrack.sweep(now);
         if now != self.ticked || changed {
             self.tick(now);
         }
@@ -144,12 +154,9 @@ impl<N: Nic> Worker<N> {
         for frame in &burst {
             prepared.push(self.engine.prepare(frame, mac));
         }
-        prepared.iter_mut().for_each(|prepared| self.engine.look_ahead(prepared));
         let count = burst.len();
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
-        for (frame, prepared) in burst.into_iter().zip(&prepared) {
-            self.process(frame, arrival, prepared, now);
-        }
+        self.process(burst.into_iter().map(|frame| (frame, arrival)), &mut prepared, now);
         count
     }
 
@@ -163,10 +170,8 @@ impl<N: Nic> Worker<N> {
         for handed in &batch {
             prepared.push(self.engine.prepare(&handed.frame, mac(handed)));
         }
-        prepared.iter_mut().for_each(|prepared| self.engine.look_ahead(prepared));
-        for (Handed { frame, arrival }, prepared) in batch.into_iter().zip(&prepared) {
-            self.process(frame, arrival, prepared, now);
-        }
+        let frames = batch.into_iter().map(|Handed { frame, arrival }| (frame, arrival));
+        self.process(frames, &mut prepared, now);
         count
     }
 
@@ -186,11 +191,50 @@ impl<N: Nic> Worker<N> {
         count
     }
 
-    /// One frame of a burst: the express way if it can, the whole way otherwise.
+    /// A burst whose frames were prepared: the express way for all that can, then together what opens connections.
     #[inline(always)]
-    fn process(&mut self, mut frame: N::Frame, arrival: Arrival, prepared: &Prepared, now: Moment) {
-        match self.engine.express(&mut frame, prepared, self.tables.get()) {
+    fn process(
+        &mut self,
+        frames: impl Iterator<Item = (N::Frame, Arrival)>,
+        prepared: &mut [Prepared],
+        now: Moment,
+    ) {
+        prepared.iter_mut().for_each(|prepared| self.engine.look_ahead(prepared));
+        let mut newcomers = ArrayVec::<Newcomer<N::Frame>, BURST>::new();
+        for ((mut frame, arrival), prepared) in frames.zip(&*prepared) {
+            match self.engine.express(&mut frame, prepared, self.tables.get()) {
+                Passage::Sent(port) => self.send(frame, port),
+                Passage::Unknown => self.announce(frame, arrival, *prepared, &mut newcomers, now),
+                Passage::Refer => self.handle(frame, arrival, now),
+            }
+        }
+        for newcomer in newcomers {
+            self.welcome(newcomer, now);
+        }
+    }
+
+    /// A frame of an unknown flow: kept until the burst is through, if it opens a connection.
+    #[inline(never)]
+    fn announce(
+        &mut self,
+        frame: N::Frame,
+        arrival: Arrival,
+        prepared: Prepared,
+        newcomers: &mut ArrayVec<Newcomer<N::Frame>, BURST>,
+        now: Moment,
+    ) {
+        match self.engine.foresee(&prepared, &arrival, self.tables.get()) {
+            Some(opening) => newcomers.push(Newcomer { frame, arrival, prepared, opening }),
+            None => self.handle(frame, arrival, now),
+        }
+    }
+
+    #[inline(never)]
+    fn welcome(&mut self, newcomer: Newcomer<N::Frame>, now: Moment) {
+        let Newcomer { mut frame, arrival, prepared, opening } = newcomer;
+        match self.engine.welcome(&mut frame, &prepared, &opening, self.tables.get()) {
             Some(port) => self.send(frame, port),
+            // Opened by an earlier frame of the burst, most likely.
             None => self.handle(frame, arrival, now),
         }
     }
@@ -298,7 +342,6 @@ impl<N: Nic> Worker<N> {
         if !self.parked.is_empty() {
             self.retry_parked(now);
         }
-        self.engine.conntrack.sweep(now);
         let (conntrack, counters) = (&self.engine.conntrack, &self.counters.conntrack);
         counters.capacity.set(conntrack.capacity() as u64);
         counters.entries.set(conntrack.len() as u64);

@@ -12,7 +12,9 @@
 
 pub mod entry;
 pub mod key;
+mod open;
 pub mod state;
+mod sweep;
 pub mod table;
 
 use std::cmp::Reverse;
@@ -25,13 +27,11 @@ use crate::hash::HashKey;
 use crate::service::backends::BackendId;
 use entry::{Entry, EntryV4, EntryV6, Meta};
 use key::{Key, KeyV4, KeyV6};
+pub use open::Opening;
 use state::{Class, State, Timeouts};
+use sweep::Sweep;
 use table::{Slot, Table};
 
-/// Milliseconds in which the sweep passes the whole table.
-const SWEEP_MILLIS: u64 = 4_000;
-/// Buckets one call of [`Conntrack::sweep`] visits at most.
-const SWEEP_BURST: usize = 512;
 /// Buckets looked at for something to evict.
 const EVICT_BUCKETS: usize = 64;
 /// Candidates among which the oldest is evicted.
@@ -122,34 +122,6 @@ pub struct Events {
     pub evicted_answered: u64,
 }
 
-/// How far the sweep of one table has come. Each has its own: a small one's turn must not depend on a large one's.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sweep {
-    bucket: usize,
-    last: Moment,
-}
-
-impl Sweep {
-    /// The number of buckets whose turn it is, if the table has so many.
-    fn due(&mut self, buckets: usize, now: Moment) -> usize {
-        let elapsed = now.0.saturating_sub(self.last.0).min(SWEEP_MILLIS);
-        let due = usize::try_from(buckets as u64 * elapsed / SWEEP_MILLIS).unwrap_or(usize::MAX);
-        if due == 0 {
-            return 0;
-        }
-        let due = due.min(SWEEP_BURST);
-        // What the bound cut off stays due: time advances by what was done.
-        let done = due as u64 * SWEEP_MILLIS / buckets as u64;
-        self.last = Moment((self.last.0 + done.max(1)).max(now.0.saturating_sub(SWEEP_MILLIS)));
-        due
-    }
-
-    fn next(&mut self, buckets: usize) -> usize {
-        self.bucket = (self.bucket + 1) % buckets;
-        self.bucket
-    }
-}
-
 /// An entry that a packet matched.
 #[derive(Clone, Copy, Debug)]
 pub struct Hit {
@@ -163,6 +135,18 @@ pub struct Hit {
     pub backend: BackendId,
     tuple: Tuple,
     slot: Slot,
+}
+
+/// What the table says of an ordinary packet.
+#[derive(Clone, Copy, Debug)]
+pub enum Pass<K> {
+    /// It becomes this.
+    To(K),
+    /// Its flow is not known. Nothing has changed.
+    Unknown,
+    /// It moves the state, or the connection is past its time or without backend: [`Conntrack::find`] says more.
+    /// Nothing has changed.
+    Refer,
 }
 
 /// Why a connection was not added.
@@ -289,17 +273,18 @@ impl Conntrack {
         self.v6.look_ahead(hash, key)
     }
 
-    /// An ordinary packet of a connection in which it changes nothing: refreshes it and says what the packet becomes.
-    /// `None` leaves everything as it was, for [`Self::find`] to say more. `serves` tells whether a backend still does.
+    /// An ordinary packet: refreshes its connection and says what the packet becomes, if it changes nothing else.
+    /// `plain` says that it has no SYN, FIN or RST, `serves` tells whether a backend still does.
     #[inline]
     pub fn pass_v4(
         &mut self,
         key: &KeyV4,
         hash: u64,
         hint: Slot,
+        plain: bool,
         serves: impl FnOnce(BackendId) -> bool,
-    ) -> Option<KeyV4> {
-        pass(&mut self.v4, &self.burst, key, key.protocol, hash, hint, serves)
+    ) -> Pass<KeyV4> {
+        pass(&mut self.v4, &self.burst, key, key.protocol, hash, hint, plain, serves)
     }
 
     /// As [`Self::pass_v4`].
@@ -309,9 +294,10 @@ impl Conntrack {
         key: &KeyV6,
         hash: u64,
         hint: Slot,
+        plain: bool,
         serves: impl FnOnce(BackendId) -> bool,
-    ) -> Option<KeyV6> {
-        pass(&mut self.v6, &self.burst, key, key.protocol, hash, hint, serves)
+    ) -> Pass<KeyV6> {
+        pass(&mut self.v6, &self.burst, key, key.protocol, hash, hint, plain, serves)
     }
 
     /// The connection a flow belongs to. One past its deadline is removed and not found.
@@ -384,32 +370,6 @@ impl Conntrack {
         self.half_open -= usize::from(hit.state.class() == Class::HalfOpen);
         self.remove_one(&hit.to.reversed());
         self.remove_one(&hit.tuple);
-    }
-
-    /// Ends connections past their deadline: a bounded amount of work, in proportion to the time that passed.
-    pub fn sweep(&mut self, now: Moment) {
-        for _ in 0..self.swept_v4.due(self.v4.buckets(), now) {
-            let bucket = self.swept_v4.next(self.v4.buckets());
-            for slot in self.v4.used(bucket) {
-                let hit = hit_at(&self.v4, slot);
-                self.expire_if_past(&hit, now);
-            }
-        }
-        for _ in 0..self.swept_v6.due(self.v6.buckets(), now) {
-            let bucket = self.swept_v6.next(self.v6.buckets());
-            for slot in self.v6.used(bucket) {
-                let hit = hit_at(&self.v6, slot);
-                self.expire_if_past(&hit, now);
-            }
-        }
-    }
-
-    fn expire_if_past(&mut self, hit: &Hit, now: Moment) {
-        // A removal of a pair may have emptied the slot meanwhile.
-        let meta = *self.meta_mut(hit);
-        if meta.is_occupied() && is_past(meta.deadline, clock(now)) {
-            self.expire(hit, now);
-        }
     }
 
     /// Ends a connection whose one direction is past its deadline, unless the other keeps it alive.
@@ -546,14 +506,15 @@ fn pass<E: Entry>(
     protocol: Protocol,
     hash: u64,
     hint: Slot,
+    plain: bool,
     serves: impl FnOnce(BackendId) -> bool,
-) -> Option<E::Key> {
+) -> Pass<E::Key> {
     if !table.get(hint).matches(key) {
-        // Second place of its second bucket, or an insertion has moved it since.
-        let slot = table.find(hash, key)?;
-        return pass_entry(table.get_mut(slot), burst, protocol, serves);
+        // Not there, in the second place of its second bucket, or moved since.
+        let Some(slot) = table.find(hash, key) else { return Pass::Unknown };
+        return pass_entry(table.get_mut(slot), burst, protocol, plain, serves);
     }
-    pass_entry(table.get_mut(hint), burst, protocol, serves)
+    pass_entry(table.get_mut(hint), burst, protocol, plain, serves)
 }
 
 #[inline(always)]
@@ -561,22 +522,24 @@ fn pass_entry<E: Entry>(
     entry: &mut E,
     burst: &BurstClock,
     protocol: Protocol,
+    plain: bool,
     serves: impl FnOnce(BackendId) -> bool,
-) -> Option<E::Key> {
+) -> Pass<E::Key> {
     let meta = entry.meta_mut();
-    let ordinary = meta.is_settled()
+    let ordinary = plain
+        && meta.is_settled()
         && meta.backend() != BackendId::NONE
         && !is_past(meta.deadline, burst.now)
         && (protocol != Protocol::Udp || meta.is_reply() || serves(meta.backend()));
     if !ordinary {
-        return None;
+        return Pass::Refer;
     }
     // A line that is not written need not be written back.
     let deadline = burst.deadlines[meta.state_number()];
     if meta.deadline != deadline {
         meta.deadline = deadline;
     }
-    Some(entry.translated())
+    Pass::To(entry.translated())
 }
 
 #[inline]

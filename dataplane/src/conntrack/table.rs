@@ -167,8 +167,20 @@ impl<E: Entry> Table<E> {
 
     /// Adds an entry that is not there yet. `None`, and no change, when no room was found.
     pub fn insert(&mut self, hash: u64, entry: E) -> Option<Slot> {
+        if let Some(slot) = self.insert_simply(hash, entry) {
+            return Some(slot);
+        }
+        let slot = self.displace(hash)?;
+        *self.get_mut(slot) = entry;
+        self.len += 1;
+        Some(slot)
+    }
+
+    /// As [`Self::insert`], without moving another entry.
+    #[inline]
+    pub fn insert_simply(&mut self, hash: u64, entry: E) -> Option<Slot> {
         let found = self.free_slot(self.first(hash)).or_else(|| self.free_slot(self.second(hash)));
-        let slot = found.or_else(|| self.displace(hash))?;
+        let slot = found?;
         *self.get_mut(slot) = entry;
         self.len += 1;
         Some(slot)

@@ -30,7 +30,8 @@ impl Engine {
             }
         }
         let src = if masquerade {
-            self.masquerade_address(arrival, packet, to).ok_or(DropReason::NoMasqueradeAddress)?
+            self.masquerade_address(arrival, packet.tables, to)
+                .ok_or(DropReason::NoMasqueradeAddress)?
         } else {
             tuple.src
         };
@@ -39,12 +40,10 @@ impl Engine {
         let tries = if masquerade { PORT_TRIES } else { PORT_TRIES * self.config.workers };
         for i in 0..tries {
             let sport = if masquerade {
-                let ports = &packet.tables.node.masquerade_ports;
-                let (first, size) = ports.block(self.config.worker, self.config.workers);
-                if i >= size {
-                    break;
+                match self.masquerade_port(packet.tables, start, i) {
+                    Some(sport) => sport,
+                    None => break,
                 }
-                first + offset(start, i, size)
             } else {
                 // Above the well-known ports; the reply must still be ours.
                 let sport = 1024 + offset(start, i, u16::MAX - 1024);
@@ -70,14 +69,21 @@ impl Engine {
         classify::owner(tables, &destination, reply, ports, &secret, workers) == worker
     }
 
+    /// The port to try after `i` others, of this worker's; `None` after the last.
+    pub(super) fn masquerade_port(&self, tables: &Tables, start: u32, i: u16) -> Option<u16> {
+        let EngineConfig { worker, workers, .. } = self.config;
+        let (first, size) = tables.node.masquerade_ports.block(worker, workers);
+        (i < size).then(|| first + offset(start, i, size))
+    }
+
     /// An address of the pool, or the egress port's own (MSQ-4).
     pub(super) fn masquerade_address(
         &self,
         arrival: &Arrival,
-        packet: &Packet<'_>,
+        tables: &Tables,
         to: &Tuple,
     ) -> Option<Address> {
-        let Tables { fib, node, .. } = packet.tables;
+        let Tables { fib, node, .. } = tables;
         let v4 = to.dst.is_v4();
         let pool = || node.masquerade_pool.iter().filter(|address| address.is_ipv4() == v4);
         let size = pool().count();

@@ -4,6 +4,7 @@
 //! moves the state, a backend that no longer serves, a route without neighbour, a packet too big) is left to it.
 
 use super::*;
+use crate::conntrack::Pass;
 use crate::conntrack::key::{KeyV4, KeyV6};
 use crate::conntrack::table::Slot;
 use crate::rewrite;
@@ -24,9 +25,20 @@ pub enum Prepared {
 /// An ordinary packet on its way to its table entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Sought<K> {
-    packet: Ordinary<K>,
-    hash: u64,
+    pub(super) packet: Ordinary<K>,
+    pub(super) hash: u64,
     hint: Slot,
+}
+
+/// What became of a frame on the express way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// It is rewritten and leaves by this port.
+    Sent(PortId),
+    /// An ordinary packet of no known flow, as it came: see [`Engine::foresee`].
+    Unknown,
+    /// Anything else, as it came: see [`Engine::decide`].
+    Refer,
 }
 
 impl Engine {
@@ -67,48 +79,51 @@ impl Engine {
         }
     }
 
-    /// Sends an ordinary packet of a known connection on: the port to leave by. `None`, and no change, for all others.
+    /// Sends an ordinary packet of a known connection on. All others stay as they are.
     #[inline(always)]
     pub fn express(
         &mut self,
         frame: &mut impl Frame,
         prepared: &Prepared,
         tables: &Tables,
-    ) -> Option<PortId> {
-        match prepared {
-            Prepared::V4(sought) if sought.packet.plain => {
-                let Sought { packet, hash, hint } = sought;
-                let serves = |backend| tables.services.serves(backend);
-                let to = self.conntrack.pass_v4(&packet.key, *hash, *hint, serves)?;
-                let hop = tables.fib.hop_v4(&to);
-                if packet.ip_len > hop.mtu {
-                    return None;
-                }
-                rewrite::ordinary_v4(frame.bytes_mut(), &packet.key, &to, &hop.ethernet)?;
-                Some(hop.port)
-            }
-            Prepared::V6(sought) if sought.packet.plain => {
-                self.express_v6(frame.bytes_mut(), sought, tables)
-            }
-            _ => None,
+    ) -> Passage {
+        let Sought { packet, hash, hint } = match prepared {
+            Prepared::V4(sought) => sought,
+            Prepared::V6(sought) => return self.express_v6(frame.bytes_mut(), sought, tables),
+            Prepared::Other => return Passage::Refer,
+        };
+        let serves = |backend| tables.services.serves(backend);
+        let to = match self.conntrack.pass_v4(&packet.key, *hash, *hint, packet.plain(), serves) {
+            Pass::To(to) => to,
+            Pass::Unknown => return Passage::Unknown,
+            Pass::Refer => return Passage::Refer,
+        };
+        let hop = tables.fib.hop_v4(&to);
+        if packet.ip_len > hop.mtu {
+            return Passage::Refer;
+        }
+        match rewrite::ordinary_v4(frame.bytes_mut(), &packet.key, &to, &hop.ethernet) {
+            Some(()) => Passage::Sent(hop.port),
+            None => Passage::Refer,
         }
     }
 
     #[inline(never)]
-    fn express_v6(
-        &mut self,
-        frame: &mut [u8],
-        sought: &Sought<KeyV6>,
-        tables: &Tables,
-    ) -> Option<PortId> {
+    fn express_v6(&mut self, frame: &mut [u8], sought: &Sought<KeyV6>, tables: &Tables) -> Passage {
         let Sought { packet, hash, hint } = sought;
         let serves = |backend| tables.services.serves(backend);
-        let to = self.conntrack.pass_v6(&packet.key, *hash, *hint, serves)?;
+        let to = match self.conntrack.pass_v6(&packet.key, *hash, *hint, packet.plain(), serves) {
+            Pass::To(to) => to,
+            Pass::Unknown => return Passage::Unknown,
+            Pass::Refer => return Passage::Refer,
+        };
         let hop = tables.fib.hop_v6(&to);
         if packet.ip_len > hop.mtu {
-            return None;
+            return Passage::Refer;
         }
-        rewrite::ordinary_v6(frame, &packet.key, &to, &hop.ethernet)?;
-        Some(hop.port)
+        match rewrite::ordinary_v6(frame, &packet.key, &to, &hop.ethernet) {
+            Some(()) => Passage::Sent(hop.port),
+            None => Passage::Refer,
+        }
     }
 }

@@ -10,6 +10,7 @@ mod answers;
 mod connect;
 mod express;
 mod forward;
+mod newcomers;
 
 use crate::answer;
 use crate::classify::{self, Destination};
@@ -28,7 +29,7 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp_flags::{ACK, RST, SYN};
 use crate::wire::{self, Fragment, Headers, Kind, Parsed, ethernet, word};
 use answers::{advertise, announces, answered, arp};
-pub use express::Prepared;
+pub use express::{Passage, Prepared};
 use forward::lacks_checksum;
 
 /// What all workers of a process agree on, and what is one's own.
@@ -294,7 +295,7 @@ impl Engine {
         };
         let Tables { services, node, .. } = packet.tables;
         let client = tuple.src.ip();
-        let decision = found.decide(client, node.classify_source(client), node.masquerade_all);
+        let decision = found.decide(client, || node.classify_source(client), node.masquerade_all);
         let (choice, masquerade) = match decision {
             Decision::Forward { choice, masquerade } => (choice, masquerade),
             Decision::Reject => return self.reject(frame, arrival, packet),
@@ -418,12 +419,16 @@ impl Engine {
 fn opening(kind: Kind) -> Option<State> {
     match kind {
         Kind::Udp { .. } => Some(State::Unreplied),
-        Kind::Tcp { flags, .. } => match flags & (SYN | ACK | RST) {
-            SYN => Some(State::SynSent),
-            ACK => Some(State::PickedUp),
-            // Resets, answers and segments without ACK belong to no connection that could go on.
-            _ => None,
-        },
+        Kind::Tcp { flags, .. } => opening_segment(flags),
+        _ => None,
+    }
+}
+
+fn opening_segment(flags: u8) -> Option<State> {
+    match flags & (SYN | ACK | RST) {
+        SYN => Some(State::SynSent),
+        ACK => Some(State::PickedUp),
+        // Resets, answers and segments without ACK belong to no connection that could go on.
         _ => None,
     }
 }

@@ -188,12 +188,12 @@ pub struct Match<'a> {
 
 impl<'a> Match<'a> {
     /// What upstream decides by destination, policy and source (VER), in its order: source ranges (LSR), no endpoints
-    /// (REJ-1), the policy's list, an empty list (REJ-2, REJ-3).
+    /// (REJ-1), the policy's list, an empty list (REJ-2, REJ-3). `source` is asked only if it matters.
     #[must_use]
     pub fn decide(
         &self,
         client: IpAddr,
-        source: SourceClass,
+        source: impl FnOnce() -> SourceClass,
         masquerade_all: bool,
     ) -> Decision<'a> {
         let Entry { class, allowed_sources, .. } = self.entry;
@@ -205,17 +205,20 @@ impl<'a> Match<'a> {
         }
         let (list, masquerade, empty) = match class {
             Class::Cluster => {
-                let masquerade = masquerade_all || (source.detector && !source.pod);
+                let from_outside = |source: SourceClass| source.detector && !source.pod;
+                let masquerade = masquerade_all || from_outside(source());
                 (self.row.internal_local, masquerade, DropReason::NoLocalEndpointInternal)
             }
             Class::External if !self.row.external_local => {
                 (false, true, DropReason::NoLocalEndpointExternal)
             }
-            // Short circuit (VER-2, VER-3): as if the packet had left to the balancer and come back.
-            Class::External if source.pod || source.node => {
-                (false, source.node && !source.pod, DropReason::NoLocalEndpointExternal)
+            Class::External => {
+                let source = source();
+                // Short circuit (VER-2, VER-3): as if the packet had left to the balancer and come back.
+                let from_inside = source.pod || source.node;
+                let masquerade = source.node && !source.pod;
+                (!from_inside, masquerade, DropReason::NoLocalEndpointExternal)
             }
-            Class::External => (true, false, DropReason::NoLocalEndpointExternal),
         };
         let choice: &Choice = if list { &self.row.local } else { &self.row.cluster };
         if choice.backends.is_empty() {

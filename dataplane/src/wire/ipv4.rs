@@ -41,7 +41,7 @@ pub(super) fn parse(frame: &[u8], l3: usize) -> Result<Headers, DropReason> {
 }
 
 /// A source that cannot be a sender's, no destination, or LAND. 0.0.0.0 is DHCP's, and only toward a group.
-fn is_martian(src: Address, dst: Address) -> bool {
+pub(super) fn is_martian(src: Address, dst: Address) -> bool {
     let first = src.low32() >> 24;
     let unspecified = src.low32() == 0 && dst.low32() != u32::MAX;
     src == dst || dst.low32() == 0 || first == 127 || first >= 224 || unspecified

@@ -32,7 +32,7 @@ pub(super) fn parse(frame: &[u8], l3: usize) -> Result<Headers, DropReason> {
 
 /// A source that cannot be a sender's, no destination, or LAND. `::` is duplicate address detection's, and only toward a group.
 /// Mapped IPv4 addresses have no business on the wire (RFC 4942 section 2.2).
-fn is_martian(src: Address, dst: Address) -> bool {
+pub(super) fn is_martian(src: Address, dst: Address) -> bool {
     let unspecified = src.0 == 0 && dst.0 >> 120 != 0xff;
     src == dst
         || dst.0 == 0

@@ -152,6 +152,12 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
     }
 }
 
+/// Whether a flow's addresses can't be a sender's and a destination's.
+#[must_use]
+pub fn is_martian(v4: bool, src: Address, dst: Address) -> bool {
+    if v4 { ipv4::is_martian(src, dst) } else { ipv6::is_martian(src, dst) }
+}
+
 /// Addresses and limits of an IP header, before the transport header is looked at.
 struct Ip {
     l3: usize,

@@ -18,8 +18,17 @@ pub struct Ordinary<K> {
     pub key: K,
     /// Length of the IP packet in bytes.
     pub ip_len: u16,
+    /// TCP flags; none for UDP.
+    pub flags: u8,
+}
+
+impl<K> Ordinary<K> {
     /// No SYN, FIN or RST: in most states it changes nothing.
-    pub plain: bool,
+    #[must_use]
+    #[inline]
+    pub fn plain(&self) -> bool {
+        self.flags & (SYN | FIN | RST) == 0
+    }
 }
 
 /// Bytes of the headers: Ethernet, IPv4, UDP.
@@ -71,16 +80,16 @@ pub fn v4(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV4>> {
     if !sane {
         return None;
     }
-    let (protocol, plain) = match header[23] {
-        UDP => (Protocol::Udp, is_datagram(u16_at(header, 38), ip_len, 20)?),
+    let (protocol, flags) = match header[23] {
+        UDP => (Protocol::Udp, flags_of_datagram(u16_at(header, 38), ip_len, 20)?),
         TCP => {
             let header: &[u8; V4_TCP] = frame.first_chunk()?;
-            (Protocol::Tcp, is_plain_segment(header[46], header[47], ip_len, 20)?)
+            (Protocol::Tcp, flags_of_segment(header[46], header[47], ip_len, 20)?)
         }
         _ => return None,
     };
     let key = KeyV4 { addresses: u64_at(header, 26), ports: u32_at(header, 34), protocol };
-    Some(Ordinary { key, ip_len, plain })
+    Some(Ordinary { key, ip_len, flags })
 }
 
 /// An ordinary IPv6 packet for `mac`; `None` for anything else.
@@ -97,14 +106,14 @@ pub fn v6(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV6>> {
     if !sane {
         return None;
     }
-    let (protocol, plain) = match header[20] {
+    let (protocol, flags) = match header[20] {
         // Without a checksum it can't be translated (RFC 8200 section 8.1).
         UDP if u16_at(header, 60) != 0 => {
-            (Protocol::Udp, is_datagram(u16_at(header, 58), ip_len, 40)?)
+            (Protocol::Udp, flags_of_datagram(u16_at(header, 58), ip_len, 40)?)
         }
         TCP => {
             let header: &[u8; V6_TCP] = frame.first_chunk()?;
-            (Protocol::Tcp, is_plain_segment(header[66], header[67], ip_len, 40)?)
+            (Protocol::Tcp, flags_of_segment(header[66], header[67], ip_len, 40)?)
         }
         _ => return None,
     };
@@ -114,20 +123,20 @@ pub fn v6(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV6>> {
         ports: u32_at(header, 54),
         protocol,
     };
-    Some(Ordinary { key, ip_len, plain })
+    Some(Ordinary { key, ip_len, flags })
 }
 
-/// A datagram is always plain, if the lengths of UDP and IP fit each other.
+/// None at all, if the lengths of UDP and IP fit each other.
 #[inline]
-fn is_datagram(udp_len: u16, ip_len: u16, header: u16) -> Option<bool> {
-    (udp_len >= 8 && u32::from(udp_len) + u32::from(header) <= u32::from(ip_len)).then_some(true)
+fn flags_of_datagram(udp_len: u16, ip_len: u16, header: u16) -> Option<u8> {
+    (udp_len >= 8 && u32::from(udp_len) + u32::from(header) <= u32::from(ip_len)).then_some(0)
 }
 
-/// Whether a segment is plain, if its header lies inside the IP packet.
+/// The flags, if the segment's header lies inside the IP packet.
 #[inline]
-fn is_plain_segment(offset: u8, flags: u8, ip_len: u16, header: u16) -> Option<bool> {
+fn flags_of_segment(offset: u8, flags: u8, ip_len: u16, header: u16) -> Option<u8> {
     let len = u16::from(offset >> 4) * 4;
-    (len >= 20 && len + header <= ip_len).then_some(flags & (SYN | FIN | RST) == 0)
+    (len >= 20 && len + header <= ip_len).then_some(flags)
 }
 
 #[inline]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use dataplane::clock::Moment;
-use dataplane::engine::{Arrival, Engine, Origin};
+use dataplane::engine::{Arrival, Engine, Origin, Passage};
 use dataplane::fib::PortId;
 use dataplane::flow::Protocol;
 use dataplane::nic::Frame;
@@ -60,6 +60,8 @@ pub struct Twins {
     now: Moment,
     /// Packets that took the express way.
     pub expressed: usize,
+    /// Packets that opened a connection the quick way.
+    pub welcomed: usize,
 }
 
 impl Twins {
@@ -71,7 +73,16 @@ impl Twins {
         let gateway = Gateway::new(setup);
         let (quick, whole) = (gateway.engine_of(0), gateway.engine_of(0));
         let tables = gateway.tables();
-        let mut twins = Self { f, gateway, tables, quick, whole, now: Moment(5_000), expressed: 0 };
+        let mut twins = Self {
+            f,
+            gateway,
+            tables,
+            quick,
+            whole,
+            now: Moment(5_000),
+            expressed: 0,
+            welcomed: 0,
+        };
         twins.backends(BACKENDS[2]);
         twins
     }
@@ -142,9 +153,21 @@ impl Twins {
         self.quick.begin_burst(self.now);
         let mut prepared = self.quick.prepare(&one, self.tables.fib.mac_word(port));
         self.quick.look_ahead(&mut prepared);
-        let express = self.quick.express(&mut one, &prepared, &self.tables);
-        self.expressed += usize::from(express.is_some());
-        let quick = express.map_or_else(
+        let passage = self.quick.express(&mut one, &prepared, &self.tables);
+        self.expressed += usize::from(matches!(passage, Passage::Sent(_)));
+        let quickly = match passage {
+            Passage::Sent(port) => Some(port),
+            Passage::Refer => None,
+            Passage::Unknown => {
+                let opening = self.quick.foresee(&prepared, &arrival, &self.tables);
+                let welcome = opening.and_then(|opening| {
+                    self.quick.welcome(&mut one, &prepared, &opening, &self.tables)
+                });
+                self.welcomed += usize::from(welcome.is_some());
+                welcome
+            }
+        };
+        let quick = quickly.map_or_else(
             || self.quick.decide(&mut one, &mut arrival.clone(), &self.tables, self.now),
             Verdict::Forward,
         );

@@ -53,6 +53,7 @@ fn ordinary_packets_do_take_the_express_way() {
                     let oddity = Oddity::Payload(40);
                     twins.run(&Step::Ask { client: 0, is_tcp, masquerade, flags, answers, oddity });
                 }
+                assert_eq!(twins.welcomed, 1, "{f:?}");
                 assert!(twins.expressed >= 6, "{} of 9 in {f:?}", twins.expressed);
             }
         }
