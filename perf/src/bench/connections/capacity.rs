@@ -6,9 +6,10 @@ use super::{Error, LARGE_TABLE, SERVICES, Stand, TABLE, measurement};
 use crate::bench::rig::bed::Bed;
 use crate::bench::rig::fill::{Filled, Newcomers};
 use crate::bench::rig::flows::Kind;
-use crate::bench::rig::gateway::{Gateway, Tally};
+use crate::bench::rig::gateway::Gateway;
 use crate::bench::rig::network::{self, OUT};
 use crate::bench::rig::nic::RING;
+use crate::bench::rig::tally::Tally;
 use crate::report::{Better, Measurement};
 
 /// Rings of connections that do not fit any more, a repetition.

@@ -7,9 +7,10 @@ use crate::bench::rig::bed::Bed;
 use crate::bench::rig::fill::{Filled, Newcomers, SMALL};
 use crate::bench::rig::flows::{Kind, Order};
 use crate::bench::rig::frames::{self, ACK};
-use crate::bench::rig::gateway::{Gateway, Tally};
+use crate::bench::rig::gateway::Gateway;
 use crate::bench::rig::network::{self, IN, OUT};
 use crate::bench::rig::nic::RING;
+use crate::bench::rig::tally::Tally;
 use crate::report::{Better, Measurement};
 
 /// Open connections.

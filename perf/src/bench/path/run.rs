@@ -12,10 +12,11 @@ use super::{Error, Options, Progress};
 use crate::bench::rig::bed::{Bed, Device};
 use crate::bench::rig::fill::Filled;
 use crate::bench::rig::floor::Floor;
-use crate::bench::rig::gateway::{self, Gateway, Tally};
+use crate::bench::rig::gateway::{self, Gateway};
 use crate::bench::rig::machine::{self, Machine};
 use crate::bench::rig::network;
 use crate::bench::rig::nic::RING;
+use crate::bench::rig::tally::Tally;
 use crate::report::Measurement;
 
 /// Rings of packets a repetition.

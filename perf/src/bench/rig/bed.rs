@@ -32,7 +32,8 @@ pub(crate) struct Bed<D> {
 /// once a millisecond is as large as in production at full load.
 #[derive(Debug)]
 struct Clock {
-    millis: u64,
+    now: Moment,
+    /// Of the millisecond that has begun.
     cycles: u64,
     cycles_a_milli: u64,
 }
@@ -46,35 +47,69 @@ pub(crate) struct Round {
     pub(crate) sent: [usize; PORTS],
 }
 
-impl<D: Device> Bed<D> {
-    /// Makes a device with its queues.
-    pub(crate) fn new(
-        machine: &Machine,
-        device: impl FnOnce([BenchNic; PORTS]) -> Result<D, Error>,
-    ) -> Result<Self, Error> {
-        let (pairs, cables): (Vec<_>, Vec<_>) = (0..PORTS).map(|_| nic::pair()).unzip();
-        let count = "as many as there are ports";
-        let device = device(pairs.try_into().expect(count))?;
+impl Bed<()> {
+    /// An empty bed, and the queues of the device that is to lie in it.
+    pub(crate) fn cabled(machine: &Machine) -> (Self, [BenchNic; PORTS]) {
+        let [(out, out_cable), (inside, inside_cable)] = [nic::pair(), nic::pair()];
         let cycles_a_milli = machine.eal.tsc_hz() / 1000;
-        let clock = Clock { millis: 1_000_000, cycles: 0, cycles_a_milli };
-        Ok(Self { device, cables: cables.try_into().expect(count), clock })
+        let clock = Clock { now: Moment(1_000_000), cycles: 0, cycles_a_milli };
+        (Self { device: (), cables: [out_cable, inside_cable], clock }, [out, inside])
     }
 
+    /// With its device.
+    pub(crate) fn with<D>(self, device: D) -> Bed<D> {
+        Bed { device, cables: self.cables, clock: self.clock }
+    }
+}
+
+impl<D: Device> Bed<D> {
     /// The device gets all frames of the ring at one port, and is polled until it has taken them. Only that is timed.
     pub(crate) fn round(&mut self, port: PortId, ring: &mut Vec<Mbuf>) -> Result<Round, Error> {
         let count = ring.len();
-        self.cables[usize::from(port)].offer(ring);
-        let now = self.clock.now();
+        self.offer(port, ring);
         let (mut taken, mut idle) = (0, 0);
         let start = cycles();
         while taken < count && idle < PATIENCE {
-            let frames = self.device.poll(now);
+            let frames = self.poll();
             taken += frames;
             idle += u32::from(frames == 0);
         }
         let cycles = cycles() - start;
-        self.clock.worked(cycles);
-        self.collect(ring, cycles, count)
+        self.worked(cycles);
+        let sent = self.collect(ring);
+        if ring.len() != count {
+            let lost = count - ring.len();
+            return Err(Error(format!("{lost} of {count} frames were neither sent nor dropped")));
+        }
+        Ok(Round { cycles, sent })
+    }
+
+    /// Lays frames before a port. The clock stands still until the device is said to have worked.
+    pub(crate) fn offer(&mut self, port: PortId, ring: &mut Vec<Mbuf>) {
+        self.cables[usize::from(port)].offer(ring);
+    }
+
+    /// One turn of the device.
+    #[inline]
+    pub(crate) fn poll(&mut self) -> usize {
+        self.device.poll(self.clock.now)
+    }
+
+    /// The device has worked for so long.
+    pub(crate) fn worked(&mut self, cycles: u64) {
+        self.clock.advance(cycles);
+    }
+
+    /// Takes the frames that the device is done with, for which it needs a turn. Returns how many were sent, by port:
+    /// they lie in this order, then those that were dropped.
+    pub(crate) fn collect(&mut self, ring: &mut Vec<Mbuf>) -> [usize; PORTS] {
+        self.cables.iter().for_each(|cable| cable.call());
+        self.poll();
+        let mut done: [Done; PORTS] = std::array::from_fn(|port| self.cables[port].take());
+        let sent = done.each_ref().map(|done| done.sent.len());
+        done.iter_mut().for_each(|done| ring.append(&mut done.sent));
+        done.iter_mut().for_each(|done| ring.append(&mut done.dropped));
+        sent
     }
 
     /// So many rounds, each with fresh frames; returns what they cost.
@@ -93,24 +128,6 @@ impl<D: Device> Bed<D> {
         Ok(cycles)
     }
 
-    fn collect(&mut self, ring: &mut Vec<Mbuf>, cycles: u64, count: usize) -> Result<Round, Error> {
-        self.cables.iter().for_each(|cable| cable.call());
-        self.device.poll(self.clock.now());
-        let mut done: [Done; PORTS] = std::array::from_fn(|port| self.cables[port].take());
-        let sent = done.each_ref().map(|done| done.sent.len());
-        for done in &mut done {
-            ring.append(&mut done.sent);
-        }
-        for done in &mut done {
-            ring.append(&mut done.dropped);
-        }
-        if ring.len() != count {
-            let lost = count - ring.len();
-            return Err(Error(format!("{lost} of {count} frames were neither sent nor dropped")));
-        }
-        Ok(Round { cycles, sent })
-    }
-
     /// Polls without frames, once a millisecond; returns what it cost.
     pub(crate) fn idle(&mut self, millis: u64) -> u64 {
         let start = cycles();
@@ -120,17 +137,15 @@ impl<D: Device> Bed<D> {
 
     /// Polls without frames, `millis` later.
     pub(crate) fn wait(&mut self, millis: u64) {
-        self.clock.millis += millis;
-        self.device.poll(self.clock.now());
+        self.clock.now = self.clock.now.after(millis);
+        self.poll();
     }
 }
 
 impl Clock {
-    fn now(&self) -> Moment {
-        Moment(self.millis + self.cycles / self.cycles_a_milli)
-    }
-
-    fn worked(&mut self, cycles: u64) {
+    fn advance(&mut self, cycles: u64) {
         self.cycles += cycles;
+        self.now = self.now.after(self.cycles / self.cycles_a_milli);
+        self.cycles %= self.cycles_a_milli;
     }
 }

@@ -57,7 +57,8 @@ impl Bed<Floor> {
     /// A floor with a table of `bytes`.
     pub(crate) fn floor(machine: &Machine, bytes: usize) -> Result<Self, Error> {
         let table = machine.table(bytes)?;
-        Self::new(machine, |queues| Ok(Floor { queues, lines: table.len() / 64, table }))
+        let (bed, queues) = Bed::cabled(machine);
+        Ok(bed.with(Floor { queues, lines: table.len() / 64, table }))
     }
 }
 

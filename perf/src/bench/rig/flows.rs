@@ -9,6 +9,8 @@ use super::network::{self, POD_PORT, SERVICE_PORT};
 
 /// Odd, so that multiplication is a bijection: neighbouring numbers become clients and ports far apart (RFC 4814).
 const SCATTER: u32 = 0x9e37_79b1;
+/// Undoes it.
+const GATHER: u32 = 0x0e8b_2f51;
 
 /// What flows have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,12 @@ impl Kind {
     /// `udp4`.
     pub(crate) fn name(self) -> String {
         network::protocol_name(self.v4, self.protocol)
+    }
+
+    /// The number of the flow that a client's address and port belong to.
+    pub(crate) fn number(client: &Tuple) -> u32 {
+        let low = u32::from(client.sport.saturating_sub(1024) / 63);
+        (network::client_number(client.src) << 10 | low).wrapping_mul(GATHER)
     }
 
     /// A flow as its client sends it, to one of so many Services.
@@ -161,8 +169,9 @@ mod tests {
     fn no_two_flows_are_the_same_and_all_are_found_again() {
         for kind in [Kind::UDP4, Kind::TCP6.masqueraded()] {
             let ends: HashSet<_> = (0..1_000_000)
-                .map(|number| kind.flow(number, 100))
-                .map(|flow| (flow.src, flow.sport))
+                .map(|number| (number, kind.flow(number, 100)))
+                .inspect(|(number, flow)| assert_eq!(Kind::number(flow), *number))
+                .map(|(_, flow)| (flow.src, flow.sport))
                 .collect();
             assert_eq!(ends.len(), 1_000_000);
         }

@@ -1,21 +1,20 @@
-//! The worker of production, alone, with its tables and counters.
+//! The worker of production with its tables, and no other part of the process.
 
 use std::iter;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 use dataplane::clock::Moment;
 use dataplane::conntrack::ConntrackConfig;
 use dataplane::conntrack::state::Timeouts;
-use dataplane::counters::{Counter, WorkerCounters};
+use dataplane::counters::WorkerCounters;
 use dataplane::engine::{Engine, EngineConfig};
 use dataplane::fib::PortId;
 use dataplane::handoff;
 use dataplane::hash::HashKey;
 use dataplane::snapshot::{self, Publisher};
 use dataplane::tables::Tables;
-use dataplane::verdict::DropReason;
 use dataplane::worker::{KernelPath, Worker};
 use vipgate::dpdk::Mbuf;
 
@@ -23,6 +22,7 @@ use super::bed::{Bed, Device};
 use super::machine::Machine;
 use super::network::PORTS;
 use super::nic::BenchNic;
+use super::tally::Tally;
 use crate::bench::Error;
 
 /// Of every ring that is not a queue of a port: nothing should come there.
@@ -37,7 +37,7 @@ const SWEPT_MILLIS: u32 = 1_000_000;
 #[derive(Debug)]
 pub(crate) struct Gateway {
     worker: Worker<BenchNic>,
-    publisher: Publisher<Tables>,
+    publisher: Arc<Mutex<Publisher<Tables>>>,
     counters: Arc<WorkerCounters>,
     longest_idle: Duration,
 }
@@ -65,43 +65,63 @@ impl Device for Gateway {
 }
 
 impl Bed<Gateway> {
-    /// A gateway with an empty connection table.
+    /// A gateway of one worker, with an empty connection table.
     pub(crate) fn gateway(
         machine: &Machine,
         config: ConntrackConfig,
         tables: Tables,
     ) -> Result<Self, Error> {
-        let memory = machine.conntrack(&config)?;
-        let longest_idle = config.timeouts.tcp_established;
+        Ok(Self::gateways(machine, &config, tables, 1)?.remove(0))
+    }
+
+    /// A gateway of so many workers, each with an empty connection table and queues of its own.
+    pub(crate) fn gateways(
+        machine: &Machine,
+        config: &ConntrackConfig,
+        tables: Tables,
+        workers: u16,
+    ) -> Result<Vec<Self>, Error> {
+        let (publisher, readers) = snapshot::channel(tables, usize::from(workers));
+        let publisher = Arc::new(Mutex::new(publisher));
+        let kernel = kernel_path();
         let ports = PortId::try_from(PORTS).unwrap_or(PortId::MAX);
-        let engine = EngineConfig {
-            worker: 0,
-            workers: 1,
-            ports,
-            secret: HashKey::new(22),
-            conntrack: config,
-            fragmented_packets: FRAGMENTED_PACKETS,
-            rejects_per_second: ANSWERS_PER_SECOND,
-            icmp_errors_per_second: ANSWERS_PER_SECOND,
-        };
-        let too_small = || Error("memory for the connection table is too small".into());
-        let engine = Engine::new(engine, memory).ok_or_else(too_small)?;
-        let (publisher, mut readers) = snapshot::channel(tables, 1);
-        let (reader, links) = (readers.remove(0), handoff::mesh(1).remove(0));
-        let counters = Arc::new(WorkerCounters::new(ports));
-        Self::new(machine, |queues| {
-            let queues = queues.into_iter().collect();
+        let ends = readers.into_iter().zip(handoff::mesh(workers));
+        let bed = |(id, (reader, links))| {
+            let engine = EngineConfig {
+                worker: id,
+                workers,
+                ports,
+                secret: HashKey::new(22),
+                conntrack: config.clone(),
+                fragmented_packets: FRAGMENTED_PACKETS,
+                rejects_per_second: ANSWERS_PER_SECOND,
+                icmp_errors_per_second: ANSWERS_PER_SECOND,
+            };
+            let too_small = || Error("memory for the connection table is too small".into());
+            let engine = Engine::new(engine, machine.conntrack(config)?).ok_or_else(too_small)?;
+            let (bed, queues) = Bed::cabled(machine);
+            let counters = Arc::new(WorkerCounters::new(ports));
             let own = counters.clone();
-            let worker = Worker::new(0, queues, engine, reader, links, kernel_path(), own);
-            Ok(Gateway { worker, publisher, counters, longest_idle })
-        })
+            let queues = queues.into_iter().collect();
+            Ok(bed.with(Gateway {
+                worker: Worker::new(id, queues, engine, reader, links, kernel.clone(), own),
+                publisher: publisher.clone(),
+                counters,
+                longest_idle: config.timeouts.tcp_established,
+            }))
+        };
+        (0..workers).zip(ends).map(bed).collect()
     }
 
     /// The worker reads other tables from now on.
     pub(crate) fn publish(&mut self, tables: Tables) {
-        self.device.publisher.publish(tables);
+        self.lock().publish(tables);
         self.wait(0);
-        self.device.publisher.reclaim();
+        self.lock().reclaim();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Publisher<Tables>> {
+        self.device.publisher.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// What the counters say; those of the connection table are kept once a millisecond, so one passes.
@@ -139,99 +159,5 @@ fn kernel_path() -> KernelPath<Mbuf> {
         punts: iter::repeat_with(ring).take(PORTS).collect(),
         injects: iter::repeat_with(ring).take(PORTS).collect(),
         wanted: ring(),
-    }
-}
-
-/// Counters, or what they went up by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) received: u64,
-    pub(crate) forwarded: u64,
-    pub(crate) handed_over: u64,
-    pub(crate) handed_in: u64,
-    /// Answered, punted, parked.
-    pub(crate) other: u64,
-    pub(crate) drops: [u64; DropReason::COUNT],
-    pub(crate) created: u64,
-    pub(crate) expired: u64,
-    pub(crate) evicted: u64,
-    /// Not a difference: connections now.
-    pub(crate) connections: u64,
-}
-
-impl Tally {
-    /// Nothing happened.
-    pub(crate) const NONE: Self = Self {
-        received: 0,
-        forwarded: 0,
-        handed_over: 0,
-        handed_in: 0,
-        other: 0,
-        drops: [0; DropReason::COUNT],
-        created: 0,
-        expired: 0,
-        evicted: 0,
-        connections: 0,
-    };
-
-    pub(crate) fn read(counters: &WorkerCounters) -> Self {
-        let (work, table) = (&counters.work, &counters.conntrack);
-        let evicted = [&table.evicted_half_open, &table.evicted_closing, &table.evicted_answered];
-        Self {
-            received: counters.ports.iter().map(|port| port.rx_frames.get()).sum(),
-            forwarded: work.forwarded.get(),
-            handed_over: work.handed_over.get(),
-            handed_in: work.handed_in.get(),
-            other: work.answered.get() + work.punted.get() + work.parked.get(),
-            drops: std::array::from_fn(|reason| counters.drops[reason].get()),
-            created: table.created.get(),
-            expired: table.expired.get(),
-            evicted: evicted.map(Counter::get).into_iter().sum(),
-            connections: table.entries.get(),
-        }
-    }
-
-    /// What happened since `before`.
-    pub(crate) fn since(&self, before: &Self) -> Self {
-        Self {
-            received: self.received - before.received,
-            forwarded: self.forwarded - before.forwarded,
-            handed_over: self.handed_over - before.handed_over,
-            handed_in: self.handed_in - before.handed_in,
-            other: self.other - before.other,
-            drops: std::array::from_fn(|reason| self.drops[reason] - before.drops[reason]),
-            created: self.created - before.created,
-            expired: self.expired - before.expired,
-            evicted: self.evicted - before.evicted,
-            connections: self.connections,
-        }
-    }
-
-    /// Fails, and says both, when this is not what was to happen.
-    pub(crate) fn must_be(&self, expected: &Self) -> Result<(), Error> {
-        if self == expected {
-            return Ok(());
-        }
-        let (happened, expected) = (self.words(), expected.words());
-        Err(Error(format!("counted {happened} instead of {expected}")))
-    }
-
-    /// In words, as far as not zero.
-    pub(crate) fn words(&self) -> String {
-        let drops =
-            DropReason::ALL.into_iter().map(|reason| (reason.name(), self.drops[reason as usize]));
-        let named = [
-            ("received", self.received),
-            ("forwarded", self.forwarded),
-            ("handed over", self.handed_over),
-            ("handed in", self.handed_in),
-            ("answered, punted or parked", self.other),
-            ("connections", self.connections),
-            ("connections made", self.created),
-            ("connections expired", self.expired),
-            ("connections evicted", self.evicted),
-        ];
-        let all = named.into_iter().chain(drops).filter(|(_, count)| *count > 0);
-        all.map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
     }
 }

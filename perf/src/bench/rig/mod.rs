@@ -2,7 +2,8 @@
 //!
 //! [`machine`] has memory and packet buffers, [`network`] the gateway's surroundings, [`flows`] who talks to whom and in
 //! which order, [`frames`] the bytes. [`gateway`] is the worker with its tables, [`floor`] the least that could be done
-//! instead, and a [`bed`] holds either one and times it. [`fill`] opens connections.
+//! instead, and a [`bed`] holds either one and times it. [`fill`] opens connections, a [`tally`] says
+//! what became of packets.
 //!
 //! How it is timed: a ring of frames gets fresh headers; the worker is polled until it has taken them all, which is what
 //! the clock runs for; what it sent is collected and used again. A NAT rewrites in place, so a frame that is fed twice
@@ -19,3 +20,4 @@ pub(crate) mod gateway;
 pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod nic;
+pub(crate) mod tally;

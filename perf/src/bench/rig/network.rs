@@ -63,6 +63,15 @@ pub(crate) fn client(v4: bool, number: u32) -> Address {
     choose(v4, CLIENTS_V4 + number, CLIENTS_V6 | u128::from(number) << 64 | 0x1d)
 }
 
+/// The number of a client.
+pub(crate) fn client_number(address: Address) -> u32 {
+    if address.is_v4() {
+        address.low32().wrapping_sub(CLIENTS_V4)
+    } else {
+        u32::try_from(address.0.wrapping_sub(CLIENTS_V6) >> 64).unwrap_or(u32::MAX)
+    }
+}
+
 /// The external address of a Service.
 pub(crate) fn service(v4: bool, masquerade: bool, number: u32) -> Address {
     let number = number + 1 + (u32::from(masquerade) << 16);
