@@ -77,13 +77,19 @@ impl Rig {
         handled
     }
 
-    /// Time passes at once, and then millisecond by millisecond in counted turns without frames.
-    pub(crate) fn counted_wait(&mut self, millis: u64, turns: usize) {
+    /// Time passes at once, and then millisecond by millisecond in counted turns without frames, until worker 0 has
+    /// ended so many connections.
+    pub(crate) fn counted_expiry(&mut self, millis: u64, connections: usize) {
+        const TURNS: usize = 10_000;
         self.workers.now = self.workers.now.after(millis);
-        for _ in 0..turns {
+        for _ in 0..TURNS {
             self.workers.now = self.workers.now.after(1);
             self.turn(Some(0));
+            if self.workers.counters[0].conntrack.expired.get() >= connections as u64 {
+                return;
+            }
         }
+        panic!("connections outlive their time by more than {TURNS} ms");
     }
 
     /// The counters of a worker, brought up to date.
