@@ -69,20 +69,23 @@ impl Progress {
     pub(crate) fn new(suite: &'static str, steps: u64) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = if terminal { ProgressBar::new(steps) } else { ProgressBar::hidden() };
-        bar.set_length(steps);
         bar.set_prefix(suite);
-        let style =
-            ProgressStyle::with_template("{prefix:12} {bar:30} {pos}/{len} {elapsed} {wide_msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         if terminal {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        Self { suite, bar, terminal }
+        let progress = Self { suite, bar, terminal };
+        progress.steps(steps);
+        progress
     }
 
-    /// The number of steps is known now.
+    /// The number of steps is known now, unless it is 0.
     pub(crate) fn steps(&self, steps: u64) {
         self.bar.set_length(steps);
+        let style = ProgressStyle::with_template(match steps {
+            0 => "{prefix:12} {spinner} {elapsed} {wide_msg}",
+            _ => "{prefix:12} {bar:30} {pos}/{len} {elapsed} {wide_msg}",
+        });
+        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     }
 
     /// A step begins; the one before is done.
@@ -92,8 +95,12 @@ impl Progress {
         }
         let what = what.into();
         if !self.terminal {
-            let (at, of) = (self.bar.position() + 1, self.bar.length().unwrap_or(0));
-            eprintln!("{} {at}/{of} {:.0?} {what}", self.suite, self.bar.elapsed());
+            let at = self.bar.position() + 1;
+            let of = match self.bar.length() {
+                None | Some(0) => String::new(),
+                Some(steps) => format!("/{steps}"),
+            };
+            eprintln!("{} {at}{of} {:.0?} {what}", self.suite, self.bar.elapsed());
         }
         self.bar.set_message(what);
     }

@@ -13,7 +13,7 @@ use crate::report::number::show;
 const WIDTH: u32 = 1000;
 /// Height of a bar with its distance to the next.
 const ROW: u32 = 34;
-/// Room for a figure at a bar's end, as a share of the longest.
+/// Where figures end, to the right of all bars, as a share of the longest.
 const FIGURE: f64 = 1.18;
 
 /// The picture as SVG, as high as it has bars.
@@ -61,11 +61,10 @@ pub(super) fn draw(chart: &Chart, bars: &[Bar], caption: &str) -> Result<String,
                 let stroke = [(target, at - 0.45), (target, at + 0.45)];
                 context.draw_series([PathElement::new(stroke, TARGET.stroke_width(3))])?;
             }
-            let end = value.high.max(value.target.unwrap_or(0.0));
             let area = context.plotting_area();
             area.draw(
-                &(EmptyElement::at((end, at))
-                    + Text::new(show(value.median), (8, 0), small_at(HPos::Left))),
+                &(EmptyElement::at((longest * FIGURE, at))
+                    + Text::new(show(value.median), (-4, 0), small_at(HPos::Right))),
             )?;
             area.draw(
                 &(EmptyElement::at((0.0, at))
