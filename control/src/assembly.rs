@@ -1,18 +1,21 @@
 //! From events to service tables: keeps the state, compiles what changed, settles who owns what.
 //!
-//! No I/O and no time: the publishing loop ([`crate::publish`]) and the offline tools use the same code. The cost of
-//! an event is that of the Service it concerns and its rivals, never that of the cluster.
+//! No I/O, and time only as an argument: the control loop ([`crate::control`]) and the offline tools use the same code.
+//! The cost of an event is that of the Service it concerns and its rivals, never that of the cluster.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
 use dataplane::hash::HashKey;
 use dataplane::service::writer::ServiceWriter;
 use dataplane::service::{FrontendAt, ServicePort, ServiceTable};
-use k8s_openapi::jiff::Timestamp;
 
 use crate::claims::{Claim, Claims};
 use crate::compile::compile;
 use crate::object::{Kind, ObjectKey, ObjectName, Problem, Reason};
+use crate::pending::Pending;
+use crate::problems::Problems;
+use crate::publish::Causes;
 use crate::settings::Settings;
 use crate::source::{self, Change, Event, Link};
 use crate::state::{Changed, State};
@@ -24,7 +27,7 @@ pub struct Assembly {
     state: State,
     claims: Claims,
     writer: ServiceWriter,
-    dirty: Changed,
+    pending: Pending,
     /// Kinds of which a complete list has arrived.
     listed: BTreeSet<Kind>,
     sizes: HashMap<ObjectName, Sizes>,
@@ -44,14 +47,6 @@ pub struct Sizes {
     pub endpoints: usize,
 }
 
-#[derive(Debug, Default)]
-struct Problems {
-    /// From files, as a whole.
-    files: Vec<Problem>,
-    objects: BTreeMap<ObjectKey, Vec<Problem>>,
-    conflicts: BTreeMap<ObjectName, Vec<Problem>>,
-}
-
 impl Assembly {
     /// Nothing yet; `key` is the fleet's key for choosing backends.
     #[must_use]
@@ -61,7 +56,7 @@ impl Assembly {
             state: State::default(),
             claims: Claims::default(),
             writer: ServiceWriter::new(key),
-            dirty: Changed::new(),
+            pending: Pending::default(),
             listed: BTreeSet::new(),
             sizes: HashMap::new(),
             total: Sizes::default(),
@@ -70,58 +65,88 @@ impl Assembly {
         }
     }
 
-    /// Takes in what a source said. Returns the instants that the changed objects name as their cause.
-    pub fn take(&mut self, event: Event) -> Vec<Timestamp> {
+    /// Takes in what a source said, and when it was heard.
+    pub fn take(&mut self, event: Event, arrived: Instant) {
         match event {
-            Event::Apply(change) => self.apply(change).into_iter().collect(),
+            Event::Apply(Change { object, problems, trigger }) => {
+                self.problems.set_object(&object.key(), problems);
+                let changed = self.state.apply(object);
+                self.pending.add(changed, Some(arrived), trigger);
+            }
             Event::Delete(key) => {
-                self.problems.objects.remove(&key);
-                self.dirty.append(&mut self.state.delete(&key));
-                Vec::new()
+                self.problems.set_object(&key, Vec::new());
+                let changed = self.state.delete(&key);
+                self.pending.add(changed, Some(arrived), None);
             }
-            Event::Unreadable(key, problem) => {
-                self.problems.objects.insert(key, vec![problem]);
-                Vec::new()
+            Event::Unreadable(key, problem) => self.problems.set_object(&key, vec![problem]),
+            Event::Reset { kind, objects, unreadable } => {
+                let changed = self.reset(kind, objects, unreadable);
+                // How long a change took is unknown for what a list brings: it may have been served all along.
+                self.pending.add(changed, Some(arrived), None);
             }
-            Event::Reset { kind, objects, unreadable } => self.reset(kind, objects, unreadable),
-            Event::Problems(problems) => {
-                self.problems.files = problems;
-                Vec::new()
-            }
-            Event::Link(kind, link) => {
-                self.links.insert(kind, link);
-                Vec::new()
-            }
+            Event::Problems(problems) => self.problems.set_files(problems),
+            Event::Link(kind, link) => drop(self.links.insert(kind, link)),
         }
     }
 
-    /// The next table, if one is due: something changed, and each kind was listed completely once (SYN-1).
-    pub fn build(&mut self) -> Option<ServiceTable> {
-        if !self.complete() || self.dirty.is_empty() {
+    /// The next table, if one is due: something changed, and each kind was listed completely once (SYN-1). A Service
+    /// whose endpoints may be on their way from one slice to another is left as it is, until they have arrived or
+    /// [`Self::due`] (EPS-8).
+    pub fn build(&mut self, now: Instant) -> Option<(ServiceTable, Causes)> {
+        if !self.complete() {
             return None;
         }
-        let mut compiled: BTreeMap<ObjectName, Vec<ServicePort>> = BTreeMap::new();
+        // What was never served can't be missed.
+        let Self { pending, state, sizes, .. } = self;
+        let ripe = pending.ripe(now, |name| sizes.contains_key(name) && state.is_moving(name));
+        self.build_these(ripe)
+    }
+
+    /// The next table as it will be when nothing is on its way any more.
+    pub fn build_all(&mut self) -> Option<ServiceTable> {
+        if !self.complete() {
+            return None;
+        }
+        let all = self.pending.all();
+        self.build_these(all).map(|(table, _)| table)
+    }
+
+    /// When to build next even if nothing happens until then.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.pending.due()
+    }
+
+    fn build_these(
+        &mut self,
+        names: BTreeMap<ObjectName, Causes>,
+    ) -> Option<(ServiceTable, Causes)> {
+        let mut compiled: BTreeMap<ObjectName, (Vec<ServicePort>, Causes)> = BTreeMap::new();
         let mut rivals = Changed::new();
-        for name in std::mem::take(&mut self.dirty) {
+        for (name, causes) in names {
+            self.state.settle(&name);
             let rows = self.compile(&name);
             let created = self.state.service(&name).and_then(|service| service.created);
-            rivals.append(&mut self.claims.set(&name, created, claims(&rows)));
-            compiled.insert(name, rows);
+            rivals.extend(self.claims.set(&name, created, claims(&rows)));
+            compiled.insert(name, (rows, causes));
         }
         for name in rivals {
             if !compiled.contains_key(&name) {
-                compiled.insert(name.clone(), self.compile(&name));
+                let rows = self.compile(&name);
+                compiled.insert(name, (rows, Causes::default()));
             }
         }
-        let mut changed = false;
-        for (name, rows) in compiled {
-            changed |= self.put(&name, rows);
+        let mut changed = None;
+        for (name, (rows, causes)) in compiled {
+            if self.put(&name, rows) {
+                changed.get_or_insert_with(Causes::default).join(causes);
+            }
         }
-        changed.then(|| self.writer.table())
+        changed.map(|causes| (self.writer.table(), causes))
     }
 
-    /// Forgets which frontends and endpoints are gone since before the last call (see
-    /// [`ServiceWriter::forget_retired`]). The next table, if that changed it.
+    /// Forgets some of the frontends and endpoints that are gone since before this round of calls (see
+    /// [`ServiceWriter::forget_retired`]). The next table, if that changed it; if not, the round is over.
     pub fn forget_retired(&mut self) -> Option<ServiceTable> {
         self.writer.forget_retired().then(|| self.writer.table())
     }
@@ -136,7 +161,8 @@ impl Assembly {
     pub fn set_settings(&mut self, settings: Settings) {
         if settings != self.settings {
             self.settings = settings;
-            self.dirty.extend(self.state.services().map(|service| service.name.clone()));
+            let all = self.state.services().map(|service| service.name.clone()).collect();
+            self.pending.add(all, None, None);
         }
     }
 
@@ -180,22 +206,18 @@ impl Assembly {
 
     /// All that is wrong with the objects: files first, then objects, then contested addresses.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let Problems { files, objects, conflicts } = &self.problems;
-        files.iter().chain(objects.values().flatten()).chain(conflicts.values().flatten())
+        self.problems.iter()
     }
 
-    fn apply(&mut self, change: Change) -> Option<Timestamp> {
-        let Change { object, problems, trigger } = change;
-        let key = object.key();
-        if problems.is_empty() {
-            self.problems.objects.remove(&key);
-        } else {
-            self.problems.objects.insert(key, problems);
-        }
-        let mut changed = self.state.apply(object);
-        let trigger = trigger.filter(|_| !changed.is_empty());
-        self.dirty.append(&mut changed);
-        trigger
+    /// How many [`Self::problems`] there are.
+    #[must_use]
+    pub fn problem_count(&self) -> usize {
+        self.problems.count()
+    }
+
+    /// Whether [`Self::problems`] are others than at the last call.
+    pub fn has_new_problems(&mut self) -> bool {
+        self.problems.are_news()
     }
 
     fn reset(
@@ -203,23 +225,22 @@ impl Assembly {
         kind: Kind,
         objects: Vec<Change>,
         unreadable: Vec<(ObjectName, Problem)>,
-    ) -> Vec<Timestamp> {
+    ) -> Changed {
         self.listed.insert(kind);
         let keep = source::names(&unreadable);
-        self.problems.objects.retain(|key, _| key.kind != kind);
-        for (name, problem) in unreadable {
-            self.problems.objects.insert(ObjectKey { kind, name }, vec![problem]);
-        }
+        let mut problems: BTreeMap<ObjectKey, Vec<Problem>> = unreadable
+            .into_iter()
+            .map(|(name, problem)| (ObjectKey { kind, name }, vec![problem]))
+            .collect();
         let mut list = Vec::with_capacity(objects.len());
-        for Change { object, problems, .. } in objects {
-            if !problems.is_empty() {
-                self.problems.objects.insert(object.key(), problems);
+        for change in objects {
+            if !change.problems.is_empty() {
+                problems.insert(change.object.key(), change.problems);
             }
-            list.push(object);
+            list.push(change.object);
         }
-        self.dirty.append(&mut self.state.reset(kind, list, &keep));
-        // How long a change took is unknown for what a list brings: it may have been served all along.
-        Vec::new()
+        self.problems.reset(kind, problems);
+        self.state.reset(kind, list, &keep)
     }
 
     fn compile(&self, name: &ObjectName) -> Vec<ServicePort> {
@@ -247,11 +268,7 @@ impl Assembly {
             });
         }
         rows.retain(|row| !row.frontends.is_empty());
-        if conflicts.is_empty() {
-            self.problems.conflicts.remove(name);
-        } else {
-            self.problems.conflicts.insert(name.clone(), conflicts);
-        }
+        self.problems.set_conflicts(name, conflicts);
         self.count(name, &rows);
         self.writer.apply(name.as_str(), rows)
     }

@@ -40,6 +40,9 @@ impl Claims {
         claims: Vec<Claim>,
     ) -> BTreeSet<ObjectName> {
         let rank = Rank { age_unknown: created.is_none(), created, name: service.clone() };
+        if self.services.get(service).is_some_and(|(was, had)| *was == rank && *had == claims) {
+            return BTreeSet::new();
+        }
         let former = self.services.remove(service);
         let old: &[Claim] = former.as_ref().map_or(&[], |(_, claims)| claims);
         let mut owners: HashMap<Claim, Option<ObjectName>> = HashMap::new();

@@ -1,7 +1,25 @@
 //! The control loop: one task that owns objects and tables, and everybody else's handle to it.
 //!
-//! Whoever has news sends an [`Update`]; news that arrive together are published together. Whoever has a question
-//! sends it as a closure ([`Handle::inspect`]). So nothing here is shared and nothing is locked.
+//! Whoever has news sends an [`Update`]; whoever has a question sends it as a closure ([`Handle::inspect`]). So nothing
+//! here is shared and nothing is locked.
+//!
+//! # When news are published
+//!
+//! At once, with all that waits by then. Nothing is gained by waiting for more: a change costs microseconds, and under
+//! load the news that arrive while one table is made go together into the next, so that the loop never falls behind by
+//! more than one table.
+//!
+//! One thing must be waited for: the other half of a move. Of an endpoint that goes from one slice to another the
+//! departure may be heard of first, and a table between the two would lack it (EPS-8). What is sent in one go is in one
+//! table anyway. Otherwise the [`Assembly`] knows which departures may be halves of moves and keeps just those Services as
+//! they are, for some milliseconds or until the endpoint turns up. Everything else of a Service that may look like a
+//! gap comes in one object, or in one go ([`Update::Objects`]).
+//!
+//! # When it is done
+//!
+//! When the last worker has the tables. Workers that are awake take them within microseconds, so the loop looks for their
+//! acknowledgement right after publishing, for at most [`WATCH`]. One that sleeps is looked for every millisecond, and as
+//! long as it sleeps nothing is watched.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,12 +33,12 @@ use tracing::{info, warn};
 
 use crate::assembly::{Assembly, Sizes};
 use crate::object::Problem;
-use crate::publish::{Latency, TablesPublisher};
+use crate::publish::{Causes, Latency, TablesPublisher};
 use crate::settings::Settings;
 use crate::source::{Event, Link};
 
-/// News that arrive within this time of the first are published with it (EPS-8): a slice move must not show.
-const WINDOW: Duration = Duration::from_millis(5);
+/// How long acknowledgements are watched for after publishing, at most: a worker's turn takes a tenth of it.
+const WATCH: Duration = Duration::from_micros(50);
 /// How often acknowledgements are looked for while some are awaited.
 const ACKNOWLEDGE_POLL: Duration = Duration::from_millis(1);
 /// How often retired values are freed and the status is refreshed otherwise.
@@ -34,6 +52,8 @@ const MAX_PROBLEMS: usize = 100;
 pub enum Update {
     /// From an object source.
     Object(Event),
+    /// From an object source: what must be seen together or not at all.
+    Objects(Vec<Event>),
     /// Routes and neighbours, as a whole.
     Fib(FibSpec),
     /// The node's facts, as a whole.
@@ -109,9 +129,7 @@ pub struct Control {
     updates: mpsc::Receiver<Update>,
     status: watch::Sender<Status>,
     fib: Option<FibSpec>,
-    /// Problems may have changed since the status was last written.
-    stale_problems: bool,
-    /// When retired frontends and endpoints were last forgotten.
+    /// When the last round of forgetting retired frontends and endpoints was over.
     forgotten: Instant,
 }
 
@@ -124,15 +142,7 @@ impl Control {
         let latency = publisher.latency().clone();
         let handle = Handle { updates: sender, status: receiver, latency };
         (
-            Self {
-                assembly,
-                publisher,
-                updates,
-                status,
-                fib: None,
-                stale_problems: true,
-                forgotten: Instant::now(),
-            },
+            Self { assembly, publisher, updates, status, fib: None, forgotten: Instant::now() },
             handle,
         )
     }
@@ -140,17 +150,30 @@ impl Control {
     /// Runs until every handle is dropped.
     pub async fn run(mut self) {
         loop {
-            let pause = if self.publisher.awaits() { ACKNOWLEDGE_POLL } else { IDLE_POLL };
-            match time::timeout(pause, self.updates.recv()).await {
-                Ok(Some(update)) => {
-                    self.gather(update).await;
-                    self.publish();
-                }
+            match time::timeout_at(self.next_look(), self.updates.recv()).await {
+                Ok(Some(update)) => self.take_all(update),
                 Ok(None) => return,
-                Err(_) => self.publisher.poll(),
+                Err(_) => {}
             }
+            self.publish();
             self.forget();
             self.report();
+        }
+    }
+
+    /// When there is something to do even without news.
+    fn next_look(&self) -> Instant {
+        let poll = if self.publisher.awaits() { ACKNOWLEDGE_POLL } else { IDLE_POLL };
+        let poll = Instant::now() + poll;
+        self.assembly.due().map_or(poll, |due| poll.min(due.into()))
+    }
+
+    /// Takes in `first` and whatever waits behind it.
+    fn take_all(&mut self, first: Update) {
+        self.take(first);
+        for _ in 1..QUEUE {
+            let Ok(update) = self.updates.try_recv() else { break };
+            self.take(update);
         }
     }
 
@@ -159,37 +182,17 @@ impl Control {
         if self.forgotten.elapsed() < Timeouts::MAX {
             return;
         }
-        self.forgotten = Instant::now();
-        if let Some(services) = self.assembly.forget_retired() {
-            self.publisher.set_services(services);
-            self.publish();
-        }
-    }
-
-    /// Takes in `first` and whatever arrives within the window after it.
-    async fn gather(&mut self, first: Update) {
-        let deadline = Instant::now() + WINDOW;
-        // A question alone needs no window.
-        let waits = !matches!(first, Update::Inspect(_));
-        self.take(first);
-        while waits && Instant::now() < deadline {
-            let Ok(Some(update)) = time::timeout_at(deadline, self.updates.recv()).await else {
-                break;
-            };
-            self.take(update);
+        match self.assembly.forget_retired() {
+            Some(services) => self.publisher.set_services(services, Causes::default()),
+            None => self.forgotten = Instant::now(),
         }
     }
 
     fn take(&mut self, update: Update) {
         match update {
-            Update::Object(event) => {
-                let now = SystemTime::now();
-                self.status.send_modify(|status| status.last_event = Some(now));
-                self.stale_problems = true;
-                let triggers = self.assembly.take(event);
-                self.publisher.caused_by(std::time::Instant::now(), triggers);
-            }
-            // Compiled once per window, however often the kernel's tables changed in it.
+            Update::Object(event) => self.take_event(event),
+            Update::Objects(events) => events.into_iter().for_each(|event| self.take_event(event)),
+            // Compiled when it is published: of several only the last.
             Update::Fib(fib) => self.fib = Some(fib),
             Update::Node(node) => self.publisher.set_node(node),
             Update::Settings(settings) => self.assembly.set_settings(settings),
@@ -199,24 +202,35 @@ impl Control {
         }
     }
 
+    fn take_event(&mut self, event: Event) {
+        let now = SystemTime::now();
+        self.status.send_modify(|status| status.last_event = Some(now));
+        self.assembly.take(event, Instant::now().into_std());
+    }
+
+    /// Publishes what is due, and sees to what was published before.
     fn publish(&mut self) {
-        if let Some(services) = self.assembly.build() {
-            self.publisher.set_services(services);
-            self.stale_problems = true;
+        if let Some((services, causes)) = self.assembly.build(Instant::now().into_std()) {
+            self.publisher.set_services(services, causes);
         }
         if let Some(fib) = self.fib.take() {
             self.publisher.set_fib(Fib::new(&fib));
         }
+        let asleep = self.publisher.awaits();
         if self.publisher.publish() {
             let now = SystemTime::now();
             self.status.send_modify(|status| status.last_publish = Some(now));
+            if !asleep {
+                self.publisher.watch(WATCH);
+            }
         }
+        self.publisher.poll();
     }
 
     fn report(&mut self) {
         let Sizes { services, rows, endpoints } = self.assembly.sizes();
+        let news = self.assembly.has_new_problems();
         let (assembly, publisher) = (&self.assembly, &self.publisher);
-        let fresh_problems = std::mem::take(&mut self.stale_problems);
         self.status.send_modify(|status| {
             status.synced = assembly.complete();
             (status.services, status.rows, status.endpoints) = (services, rows, endpoints);
@@ -224,11 +238,11 @@ impl Control {
             status.acknowledged = publisher.acknowledged();
             status.retired = publisher.retired();
             status.source = assembly.link();
-            if fresh_problems {
+            if news {
                 let problems = assembly.problems().take(MAX_PROBLEMS).cloned().collect();
                 let former = std::mem::replace(&mut status.problems, problems);
                 status.problems.iter().filter(|problem| !former.contains(problem)).for_each(log);
-                status.problem_count = assembly.problems().count();
+                status.problem_count = assembly.problem_count();
             }
         });
     }
@@ -285,6 +299,7 @@ impl std::fmt::Debug for Update {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Object(_) => "Object",
+            Self::Objects(_) => "Objects",
             Self::Fib(_) => "Fib",
             Self::Node(_) => "Node",
             Self::Settings(_) => "Settings",

@@ -4,8 +4,9 @@
 //!
 //! 1. A source ([`source::kubernetes`] or [`source::manifests`]) hears of a change, parses it ([`object`]) and sends an
 //!    [`source::Event`]. What can't be read is a [`object::Problem`]: reported, counted, skipped; the rest goes on.
-//! 2. The control loop ([`control`]) gathers what arrives within a few milliseconds, from objects, routes and node alike.
-//! 3. [`assembly`] puts it into the [`state`], which says which Services changed; an unchanged one ends here.
+//! 2. The control loop ([`control`]) takes all that waits, from objects, routes and node alike.
+//! 3. [`assembly`] puts it into the [`state`], which says which Services changed; an unchanged one ends here, and one whose
+//!    endpoints may be on their way from one slice to another waits for them for some milliseconds.
 //! 4. Those are compiled to rows ([`compile`]); who owns an address that two Services claim is settled ([`claims`]); the
 //!    writer changes the parts of the service table that these rows touch, and shares the rest with the last table.
 //! 5. [`publish`] swaps the tables for all workers at once, frees retired ones after the last worker let go, and
@@ -28,6 +29,8 @@ pub mod config;
 pub mod control;
 pub mod kernel;
 pub mod object;
+mod pending;
+mod problems;
 pub mod publish;
 pub mod settings;
 pub mod source;

@@ -29,13 +29,21 @@ pub struct TablesPublisher {
     started: SystemTime,
 }
 
-/// What led to the next published value.
-#[derive(Debug, Default)]
-struct Causes {
-    /// Arrival of the oldest event in it.
-    arrived: Option<Instant>,
+/// What led to a change of the tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Causes {
+    /// When the oldest event of it arrived here.
+    pub arrived: Option<Instant>,
     /// Instants named by the objects.
-    triggers: Vec<Timestamp>,
+    pub triggers: Vec<Timestamp>,
+}
+
+impl Causes {
+    /// Both these and others.
+    pub fn join(&mut self, other: Self) {
+        self.arrived = self.arrived.into_iter().chain(other.arrived).min();
+        self.triggers.extend(other.triggers);
+    }
 }
 
 #[derive(Debug)]
@@ -88,8 +96,9 @@ impl TablesPublisher {
     }
 
     /// Replaces the service table in the next published value.
-    pub fn set_services(&mut self, services: ServiceTable) {
+    pub fn set_services(&mut self, services: ServiceTable, causes: Causes) {
         self.tables.services = services;
+        self.causes.join(causes);
         self.staged = true;
     }
 
@@ -107,25 +116,28 @@ impl TablesPublisher {
         }
     }
 
-    /// Notes that an event which may change the next value arrived at `arrived`.
-    pub fn caused_by(&mut self, arrived: Instant, triggers: Vec<Timestamp>) {
-        self.causes.arrived.get_or_insert(arrived);
-        self.causes.triggers.extend(triggers);
-    }
-
     /// Publishes what was replaced; returns whether there was anything.
     pub fn publish(&mut self) -> bool {
-        let causes = std::mem::take(&mut self.causes);
         if !std::mem::take(&mut self.staged) {
             return false;
         }
+        let causes = std::mem::take(&mut self.causes);
         let version = self.publisher.publish(self.tables.clone());
         if self.awaited.len() == MAX_AWAITED {
             self.awaited.pop_front();
         }
         self.awaited.push_back(Awaited { version, published: Instant::now(), causes });
-        self.poll();
         true
+    }
+
+    /// Waits for every worker to have the newest value, for at most `limit`.
+    pub fn watch(&mut self, limit: Duration) {
+        let start = Instant::now();
+        while self.publisher.acknowledged() < self.publisher.version() && start.elapsed() < limit {
+            // A worker may have only this core to run on.
+            std::thread::yield_now();
+        }
+        self.poll();
     }
 
     /// Measures what has been acknowledged by now and frees retired values.
@@ -234,14 +246,13 @@ mod tests {
         let (publisher, mut readers) = snapshot::channel(first.clone(), 2);
         let mut publisher = TablesPublisher::new(publisher, first);
         assert!(!publisher.publish(), "nothing to publish");
-        let changed = Node { masquerade_all: true, ..Node::default() };
         publisher.set_node(Node::default());
         assert!(!publisher.publish(), "an equal part is no news");
 
         let now = Timestamp::now();
         let long_ago = Timestamp::from_second(0).expect("in range");
-        publisher.set_node(changed);
-        publisher.caused_by(Instant::now(), vec![now, long_ago]);
+        let causes = Causes { arrived: Some(Instant::now()), triggers: vec![now, long_ago] };
+        publisher.set_services(ServiceTable::new(HashKey::new(1)), causes);
         assert!(publisher.publish());
         assert_eq!((publisher.generation(), publisher.acknowledged()), (2, 1));
         readers[0].refresh();

@@ -2,8 +2,16 @@
 //!
 //! Each verb says which Services changed. Applying an equal object changes nothing (OBJ-12), and the result depends
 //! on what was applied, not on the order (OBJ-13). Slices wait for their Service and Services for their slices.
+//!
+//! An endpoint that moves from one slice to another may be seen in neither for a moment (EPS-8). So the state knows
+//! which endpoints have left a slice and may be on the way to another ([`State::is_moving`]). That is one that
+//! - could be chosen or still served: nobody misses another;
+//! - left a slice while there is another one of its family to go to, or whose slice is gone as a whole: controllers
+//!   make the slice for a move before they take anything from another;
+//! - has not been seen in any slice of the Service since.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 
 use crate::object::{Kind, Object, ObjectKey, ObjectName, Service, Slice};
 
@@ -23,6 +31,8 @@ struct Entry {
     service: Option<Service>,
     /// By slice name (EPS-8): the order decides nothing but keeps compiling deterministic.
     slices: BTreeMap<ObjectName, Slice>,
+    /// Endpoints that may be on their way from one slice to another.
+    moving: Vec<IpAddr>,
 }
 
 impl State {
@@ -50,10 +60,10 @@ impl State {
         objects: Vec<Object>,
         keep: &BTreeSet<ObjectName>,
     ) -> Changed {
-        let listed: BTreeSet<ObjectName> = objects.iter().map(|object| object.key().name).collect();
+        let listed: HashSet<ObjectName> = objects.iter().map(|object| object.key().name).collect();
         let mut changed = Changed::new();
         for object in objects {
-            changed.append(&mut self.apply(object));
+            changed.extend(self.apply(object));
         }
         let gone: Vec<ObjectName> = self
             .names(kind)
@@ -61,7 +71,7 @@ impl State {
             .cloned()
             .collect();
         for name in gone {
-            changed.append(&mut self.delete(&ObjectKey { kind, name }));
+            changed.extend(self.delete(&ObjectKey { kind, name }));
         }
         changed
     }
@@ -80,6 +90,20 @@ impl State {
     /// The slices of a Service, in order of their names.
     pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> + Clone {
         self.services.get(service).map(|entry| entry.slices.values()).into_iter().flatten()
+    }
+
+    /// Whether endpoints of a Service may be on their way from one of its slices to another.
+    #[must_use]
+    pub fn is_moving(&self, service: &ObjectName) -> bool {
+        let entry = self.services.get(service);
+        entry.is_some_and(|entry| entry.service.is_some() && !entry.moving.is_empty())
+    }
+
+    /// What is on its way in a Service has gone for good.
+    pub fn settle(&mut self, service: &ObjectName) {
+        if let Some(entry) = self.services.get_mut(service) {
+            entry.moving = Vec::new();
+        }
     }
 
     fn names(&self, kind: Kind) -> Box<dyn Iterator<Item = &ObjectName> + '_> {
@@ -111,22 +135,35 @@ impl State {
         let mut changed = Changed::new();
         // A slice that names another Service than before leaves the old one first.
         if self.owners.get(&slice.name).is_some_and(|owner| Some(owner) != slice.service.as_ref()) {
-            changed.append(&mut self.delete_slice(&slice.name));
+            changed = self.delete_slice(&slice.name);
         }
         let Some(service) = slice.service.clone() else { return changed };
-        self.owners.insert(slice.name.clone(), service.clone());
         let entry = self.services.entry(service.clone()).or_default();
-        if entry.slices.get(&slice.name) != Some(&slice) {
-            entry.slices.insert(slice.name.clone(), slice);
-            changed.insert(service);
+        if let Some(former) = entry.slices.get_mut(&slice.name) {
+            if *former == slice {
+                return changed;
+            }
+            let former = std::mem::replace(former, slice);
+            entry.arrived(&former.name);
+            if entry.slices.values().filter(|other| other.v4 == former.v4).nth(1).is_some() {
+                entry.left(former);
+            }
+        } else {
+            let name = slice.name.clone();
+            self.owners.insert(name.clone(), service.clone());
+            entry.slices.insert(name.clone(), slice);
+            entry.arrived(&name);
         }
+        changed.insert(service);
         changed
     }
 
     fn delete_slice(&mut self, name: &ObjectName) -> Changed {
         let Some(service) = self.owners.remove(name) else { return Changed::new() };
-        if let Some(entry) = self.services.get_mut(&service) {
-            entry.slices.remove(name);
+        if let Some(entry) = self.services.get_mut(&service)
+            && let Some(gone) = entry.slices.remove(name)
+        {
+            entry.left(gone);
         }
         self.forget_if_empty(&service);
         [service].into()
@@ -136,6 +173,29 @@ impl State {
         if self.services.get(name).is_some_and(|e| e.service.is_none() && e.slices.is_empty()) {
             self.services.remove(name);
         }
+    }
+}
+
+impl Entry {
+    /// What a slice holds now is no longer on its way.
+    fn arrived(&mut self, slice: &ObjectName) {
+        if !self.moving.is_empty() {
+            let slice = &self.slices[slice];
+            self.moving.retain(|address| slice.endpoints.iter().all(|e| e.address != *address));
+        }
+    }
+
+    /// The endpoints of this version of a slice that are in none of the slices now may be on their way.
+    fn left(&mut self, former: Slice) {
+        if self.service.is_none() {
+            return;
+        }
+        let slices = self.slices.values().filter(|slice| slice.v4 == former.v4);
+        let here: HashSet<IpAddr> =
+            slices.flat_map(|slice| &slice.endpoints).map(|endpoint| endpoint.address).collect();
+        let gone = former.endpoints.iter().filter(|endpoint| endpoint.ready || endpoint.serving);
+        let gone = gone.map(|endpoint| endpoint.address);
+        self.moving.extend(gone.filter(|address| !here.contains(address)));
     }
 }
 

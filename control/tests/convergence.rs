@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use control::assembly::Assembly;
 use control::object::{Kind, Object, ObjectKey, Service, Slice};
@@ -17,8 +18,8 @@ enum Step {
     Delete(ObjectKey),
     /// A relist of a kind: those of the known objects whose bit is set.
     Reset(Kind, u32),
-    /// Everything so far is published.
-    Build,
+    /// So many milliseconds later everything so far is published, but for what may be on its way (EPS-8).
+    Build(u64),
 }
 
 /// Few names, ports and addresses, so that Services contest them and slices wander between Services.
@@ -83,14 +84,15 @@ fn step() -> impl Strategy<Value = Step> {
         6 => object().prop_map(Step::Apply),
         2 => object().prop_map(|object| Step::Delete(object.key())),
         1 => (kind, any::<u32>()).prop_map(|(kind, some)| Step::Reset(kind, some)),
-        2 => Just(Step::Build),
+        2 => (0..30u64).prop_map(Step::Build),
     ]
 }
 
 fn fresh() -> Assembly {
     let mut assembly = assembly(settings("{nodeName: n1, nodeIPs: [192.0.2.200]}"));
     for kind in [Kind::Service, Kind::EndpointSlice] {
-        assembly.take(Event::Reset { kind, objects: Vec::new(), unreadable: Vec::new() });
+        let empty = Event::Reset { kind, objects: Vec::new(), unreadable: Vec::new() };
+        assembly.take(empty, Instant::now());
     }
     assembly
 }
@@ -120,16 +122,17 @@ proptest! {
     #[test]
     fn obj_13_the_way_does_not_matter(steps in prop::collection::vec(step(), 1..60)) {
         let mut walked = fresh();
+        let mut now = Instant::now();
         let mut known: BTreeMap<ObjectKey, Object> = BTreeMap::new();
         for step in steps {
             match step {
                 Step::Apply(object) => {
                     known.insert(object.key(), object.clone());
-                    walked.take(Event::Apply(Change::of(object)));
+                    walked.take(Event::Apply(Change::of(object)), now);
                 }
                 Step::Delete(key) => {
                     known.remove(&key);
-                    walked.take(Event::Delete(key));
+                    walked.take(Event::Delete(key), now);
                 }
                 Step::Reset(kind, some) => {
                     let mut bits = some;
@@ -139,26 +142,27 @@ proptest! {
                     });
                     let listed = known.iter().filter(|(key, _)| key.kind == kind);
                     let objects = listed.map(|(_, object)| Change::of(object.clone())).collect();
-                    walked.take(Event::Reset { kind, objects, unreadable: Vec::new() });
+                    walked.take(Event::Reset { kind, objects, unreadable: Vec::new() }, now);
                 }
-                Step::Build => {
-                    walked.build();
+                Step::Build(millis) => {
+                    now += Duration::from_millis(millis);
+                    walked.build(now);
                 }
             }
         }
-        walked.build();
+        walked.build_all();
         let mut direct = fresh();
         for object in known.values() {
-            direct.take(Event::Apply(Change::of(object.clone())));
+            direct.take(Event::Apply(Change::of(object.clone())), now);
         }
-        direct.build();
+        direct.build_all();
         prop_assert_eq!(everything(&walked), everything(&direct));
 
         // OBJ-12: saying the same again is no news.
         for object in known.into_values() {
-            walked.take(Event::Apply(Change::of(object)));
+            walked.take(Event::Apply(Change::of(object)), now);
         }
-        prop_assert!(walked.build().is_none());
+        prop_assert!(walked.build_all().is_none());
     }
 }
 
@@ -171,13 +175,14 @@ fn a_change_of_settings_compiles_everything_anew() {
     let service =
         Service::parse(&serde_saphyr::from_str(service).expect("readable")).expect("named");
     let slice = Slice::parse(&serde_saphyr::from_str(slice).expect("readable")).expect("named");
-    assembly.take(Event::Apply(Change::of(Object::Service(service.object))));
-    assembly.take(Event::Apply(Change::of(Object::Slice(slice.object))));
-    assert!(assembly.build().is_some());
+    for object in [Object::Service(service.object), Object::Slice(slice.object)] {
+        assembly.take(Event::Apply(Change::of(object)), Instant::now());
+    }
+    assert!(assembly.build_all().is_some());
     assert_eq!(rows(&assembly), ["default/a:http/tcp 10.96.0.1:80 ->  | 10.0.0.1:8080"]);
     assembly.set_settings(settings("{nodeName: n2}"));
-    assert!(assembly.build().is_some());
+    assert!(assembly.build_all().is_some());
     assert_eq!(rows(&assembly), ["default/a:http/tcp 10.96.0.1:80 ->  | 10.0.0.2:8080"]);
     assembly.set_settings(settings("{nodeName: n2}"));
-    assert!(assembly.build().is_none());
+    assert!(assembly.build_all().is_none());
 }

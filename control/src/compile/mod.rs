@@ -8,7 +8,6 @@
 //! means "keep the client's address": its list is every ready endpoint, unfiltered by hints as any Local list (TOP-8).
 //! Internal policy Local is taken for Cluster.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -113,24 +112,21 @@ fn endpoints<'a>(
     port: &Port,
     v4: bool,
 ) -> Vec<(SocketAddr, &'a Endpoint)> {
-    let mut found: BTreeMap<SocketAddr, &Endpoint> = BTreeMap::new();
+    let mut found = Vec::new();
     for slice in slices.filter(|slice| slice.v4 == v4) {
         let numbers =
             slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol);
         for number in numbers.map(|port| port.number) {
-            for endpoint in &slice.endpoints {
-                let at = SocketAddr::new(endpoint.address, number);
-                let best = found.entry(at).or_insert(endpoint);
-                // A pod that took over the address of one that is going counts. Between equals upstream leaves the
-                // choice open; ours must not depend on slice names, so that a slice's split changes nothing.
-                let rank = |e: &&'a Endpoint| (!e.terminating, e.ready, e.serving, *e);
-                if rank(&endpoint) > rank(best) {
-                    *best = endpoint;
-                }
-            }
+            let at = |endpoint: &Endpoint| SocketAddr::new(endpoint.address, number);
+            found.extend(slice.endpoints.iter().map(|endpoint| (at(endpoint), endpoint)));
         }
     }
-    found.into_iter().collect()
+    // A pod that took over the address of one that is going counts. Between equals upstream leaves the choice open; ours
+    // must not depend on slice names, so that a slice's split changes nothing.
+    let rank = |e: &&'a Endpoint| (!e.terminating, e.ready, e.serving, *e);
+    found.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| rank(y).cmp(&rank(x))));
+    found.dedup_by_key(|(at, _)| *at);
+    found
 }
 
 /// Endpoints that are going but still answer: the last resort (TRM-1, TRM-2). Never those that are merely not ready

@@ -4,7 +4,7 @@
 
 pub(crate) mod fake_api;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::assembly::Assembly;
 use control::control::{Control, Handle};
@@ -28,9 +28,9 @@ pub(crate) fn assembly(settings: Settings) -> Assembly {
 
 pub(crate) fn take(assembly: &mut Assembly, events: Vec<Event>) -> bool {
     for event in events {
-        assembly.take(event);
+        assembly.take(event, Instant::now());
     }
-    assembly.build().is_some()
+    assembly.build_all().is_some()
 }
 
 /// Every row in a line, sorted: `name/protocol frontends -> cluster list | local list`.

@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use notify::{RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{EventKind, RecursiveMode, Watcher};
 use tokio::sync::Notify;
-use tokio::time;
+use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
 use super::Manifests;
@@ -17,8 +19,12 @@ use crate::control::{Ended, Handle, Update};
 use crate::object::Kind;
 use crate::source::{Event, Link};
 
-/// Changes come in swarms (write, rename, attributes): wait for the end of one.
-const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Half of a file may be whole YAML with less in it: how long it must rest while somebody has not closed it.
+const WRITING: Duration = Duration::from_millis(50);
+/// Files that change together come one after the other: how long nothing must happen once they are closed.
+const TOGETHER: Duration = Duration::from_millis(5);
+/// Whoever writes all the time is not waited for longer than this.
+const RESTLESS: Duration = Duration::from_secs(1);
 /// Time between two looks.
 const POLL: Duration = Duration::from_secs(3);
 
@@ -27,8 +33,8 @@ type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
 /// Loads the manifests and sends what they say, now and whenever they change, until the control loop ends.
 pub async fn run(mut manifests: Manifests, handle: Handle) -> Result<(), Ended> {
-    let changed = Arc::new(Notify::new());
-    let _watcher = watch(&manifests.path, &changed);
+    let notice = Arc::new(Notice::default());
+    let _watcher = watch(&manifests.path, &notice);
     let mut seen = None;
     let mut stale: Option<SystemTime> = None;
     let mut connected = false;
@@ -54,8 +60,9 @@ pub async fn run(mut manifests: Manifests, handle: Handle) -> Result<(), Ended> 
                             .send(Update::Object(Event::Link(Kind::Service, Link::Connected)))
                             .await?;
                     }
-                    for event in events {
-                        handle.send(Update::Object(event)).await?;
+                    if !events.is_empty() {
+                        // A file may change a Service and its endpoints together.
+                        handle.send(Update::Objects(events)).await?;
                     }
                 }
                 Err(error) => {
@@ -68,24 +75,54 @@ pub async fn run(mut manifests: Manifests, handle: Handle) -> Result<(), Ended> 
                 }
             }
         }
-        if time::timeout(POLL, changed.notified()).await.is_ok() {
-            time::sleep(DEBOUNCE).await;
-            // Within the debounce time a file may change twice in one tick of its clock.
+        if time::timeout(POLL, notice.news.notified()).await.is_ok() {
+            notice.rest().await;
+            // A file may change twice in one tick of its clock.
             seen = None;
         }
     }
 }
 
+/// What the kernel says about files.
+#[derive(Debug, Default)]
+struct Notice {
+    news: Notify,
+    /// The last of the news was of a file that somebody still writes.
+    writing: AtomicBool,
+}
+
+impl Notice {
+    fn say(&self, writing: bool) {
+        self.writing.store(writing, Ordering::Relaxed);
+        self.news.notify_one();
+    }
+
+    /// Waits until what has begun to change has come to rest.
+    async fn rest(&self) {
+        let start = Instant::now();
+        while start.elapsed() < RESTLESS {
+            let rest = if self.writing.load(Ordering::Relaxed) { WRITING } else { TOGETHER };
+            if time::timeout(rest, self.news.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// Watches a folder, or the folder of a file: editors and ConfigMap volumes replace files by renaming.
-fn watch(path: &Path, changed: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+fn watch(path: &Path, notice: &Arc<Notice>) -> Option<notify::RecommendedWatcher> {
     let folder = if path.is_dir() { Some(path) } else { path.parent() };
     let folder =
         folder.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
-    let notifier = changed.clone();
+    let notice = notice.clone();
     let on_event = move |event: notify::Result<notify::Event>| {
-        // Reading a file is an event as well, but no change.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            notifier.notify_one();
+        match event.map(|event| event.kind) {
+            Ok(EventKind::Access(AccessKind::Close(AccessMode::Write))) => notice.say(false),
+            // Reading a file is an event as well, but no change.
+            Ok(EventKind::Access(_)) => {}
+            Ok(EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_))) => notice.say(true),
+            // Renamed, removed, or something was missed.
+            _ => notice.say(false),
         }
     };
     let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
