@@ -12,6 +12,7 @@
 
 pub mod entry;
 pub mod key;
+pub mod lent;
 mod open;
 pub mod state;
 mod sweep;
@@ -32,8 +33,8 @@ use state::{Class, State, Timeouts};
 use sweep::Sweep;
 use table::{Slot, Table};
 
-/// Buckets looked at for something to evict.
-const EVICT_BUCKETS: usize = 64;
+/// Slots looked at for something to evict.
+const EVICT_SLOTS: usize = 128;
 /// Candidates among which the oldest is evicted.
 const EVICT_CANDIDATES: usize = 8;
 
@@ -156,6 +157,8 @@ pub enum InsertError {
     Clash,
     /// No room, and nothing that may be evicted.
     Full,
+    /// More addresses would be lent to IPv6 clients than can be named; see [`lent`].
+    Addresses,
 }
 
 impl Conntrack {
@@ -352,13 +355,14 @@ impl Conntrack {
         self.make_room(tuple.src.is_v4(), state, now)?;
         let deadline = self.deadline(state, now);
         let meta = |is_reply| Meta::new(tuple.protocol, is_reply, state, backend, deadline);
-        if self.place(&reply, reply_hash, &tuple.reversed(), meta(true)).is_none() {
-            return Err(InsertError::Full);
-        }
+        self.place(&reply, reply_hash, &tuple.reversed(), meta(true))?;
         // The client's entry comes last: placing one may move others, and its place is what is returned.
-        let Some(slot) = self.place(tuple, hash, to, meta(false)) else {
-            self.remove_one(&reply);
-            return Err(InsertError::Full);
+        let slot = match self.place(tuple, hash, to, meta(false)) {
+            Ok(slot) => slot,
+            Err(error) => {
+                self.remove_one(&reply);
+                return Err(error);
+            }
         };
         self.events.created += 1;
         self.half_open += usize::from(state.class() == Class::HalfOpen);
@@ -405,7 +409,8 @@ impl Conntrack {
     fn evict(&mut self, v4: bool, highest: Class, now: Moment) -> bool {
         let mut victim: Option<(Class, Reverse<u16>, Hit)> = None;
         let mut candidates = 0;
-        for _ in 0..EVICT_BUCKETS {
+        let slots = if v4 { EntryV4::SLOTS } else { EntryV6::SLOTS };
+        for _ in 0..EVICT_SLOTS / slots {
             self.evicted = self.evicted.wrapping_add(1);
             for hit in self.hits(v4, self.evicted) {
                 if is_past(self.meta_mut(&hit).deadline, clock(now)) && self.expire(&hit, now) {
@@ -465,11 +470,17 @@ impl Conntrack {
         Some(Hit { to: hit.tuple.reversed(), reply: !hit.reply, tuple, slot, ..*hit })
     }
 
-    fn place(&mut self, tuple: &Tuple, hash: u64, to: &Tuple, meta: Meta) -> Option<Slot> {
+    fn place(
+        &mut self,
+        tuple: &Tuple,
+        hash: u64,
+        to: &Tuple,
+        meta: Meta,
+    ) -> Result<Slot, InsertError> {
         if tuple.src.is_v4() {
-            self.v4.insert(hash, EntryV4::new(tuple, to, meta))
+            self.v4.insert(hash, tuple, to, meta)
         } else {
-            self.v6.insert(hash, EntryV6::new(tuple, to, meta))
+            self.v6.insert(hash, tuple, to, meta)
         }
     }
 
@@ -509,17 +520,17 @@ fn pass<E: Entry>(
     plain: bool,
     serves: impl FnOnce(BackendId) -> bool,
 ) -> Pass<E::Key> {
-    if !table.get(hint).matches(key) {
+    if !table.get(hint).matches(key, table.shared()) {
         // Not there, in the second place of its second bucket, or moved since.
         let Some(slot) = table.find(hash, key) else { return Pass::Unknown };
-        return pass_entry(table.get_mut(slot), burst, protocol, plain, serves);
+        return pass_entry(table.get_mut_shared(slot), burst, protocol, plain, serves);
     }
-    pass_entry(table.get_mut(hint), burst, protocol, plain, serves)
+    pass_entry(table.get_mut_shared(hint), burst, protocol, plain, serves)
 }
 
 #[inline(always)]
 fn pass_entry<E: Entry>(
-    entry: &mut E,
+    (entry, shared): (&mut E, &E::Shared),
     burst: &BurstClock,
     protocol: Protocol,
     plain: bool,
@@ -539,19 +550,19 @@ fn pass_entry<E: Entry>(
     if meta.deadline != deadline {
         meta.deadline = deadline;
     }
-    Pass::To(entry.translated())
+    Pass::To(entry.translated(shared))
 }
 
 #[inline]
 fn look<E: Entry>(table: &Table<E>, tuple: &Tuple, hash: u64) -> Option<(Meta, Tuple, Slot)> {
     let slot = table.find(hash, &Key::of(tuple))?;
     let entry = table.get(slot);
-    Some((*entry.meta(), entry.translated().tuple(), slot))
+    Some((*entry.meta(), entry.translated(table.shared()).tuple(), slot))
 }
 
 fn hit_at<E: Entry>(table: &Table<E>, slot: Slot) -> Hit {
-    let entry = table.get(slot);
-    hit(&entry.key().tuple(), &entry.translated().tuple(), *entry.meta(), slot)
+    let (entry, shared) = (table.get(slot), table.shared());
+    hit(&entry.key(shared).tuple(), &entry.translated(shared).tuple(), *entry.meta(), slot)
 }
 
 #[inline]

@@ -74,11 +74,10 @@ fn add<E: Entry>(table: &mut Table<E>, opening: &Opening, deadline: u16) -> bool
         return false;
     }
     let meta = |is_reply| Meta::new(tuple.protocol, is_reply, state, backend, deadline);
-    let Some(slot) = table.insert_simply(reply_hash, E::new(&reply, &tuple.reversed(), meta(true)))
-    else {
+    let Some(slot) = table.insert_simply(reply_hash, &reply, &tuple.reversed(), meta(true)) else {
         return false;
     };
-    if table.insert_simply(hash, E::new(&tuple, &to, meta(false))).is_none() {
+    if table.insert_simply(hash, &tuple, &to, meta(false)).is_none() {
         table.remove(slot);
         return false;
     }

@@ -83,7 +83,7 @@ fn step<E: Entry>(
         for slot in table.used(sweep.bucket) {
             let entry = table.get(slot);
             if is_past(entry.meta().deadline, clock(now)) {
-                let pair = entry.translated().tuple().reversed();
+                let pair = entry.translated(table.shared()).tuple().reversed();
                 let hash = key.tuple(&pair);
                 table.prefetch_both(hash);
                 past.push((slot, Key::of(&pair), hash));

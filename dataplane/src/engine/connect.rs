@@ -25,6 +25,7 @@ impl Engine {
             match self.conntrack.insert(tuple, to, state, backend, packet.now) {
                 Ok(hit) => return Ok(hit),
                 Err(InsertError::Full) => return Err(DropReason::ConntrackFull),
+                Err(InsertError::Addresses) => return Err(DropReason::MasqueradePortsExhausted),
                 // Another VIP's connection of the same client: change the port, as Linux does (CTK-12).
                 Err(InsertError::Clash) => {}
             }
@@ -56,6 +57,7 @@ impl Engine {
             match self.conntrack.insert(tuple, &to, state, backend, packet.now) {
                 Ok(hit) => return Ok(hit),
                 Err(InsertError::Full) => return Err(DropReason::ConntrackFull),
+                Err(InsertError::Addresses) => return Err(DropReason::MasqueradePortsExhausted),
                 Err(InsertError::Clash) => {}
             }
         }
