@@ -48,13 +48,13 @@ pub(super) fn past(
     let (mut costs, mut refused) = (Vec::new(), Vec::new());
     for _ in 0..stand.repetitions {
         let before = bed.tally();
-        let cycles = bed.rounds(OUT, &mut stand.ring, ROUNDS, |ring| newcomers.write(ring))?;
+        let times = bed.rounds(OUT, &mut stand.ring, ROUNDS, |ring| newcomers.write(ring))?;
         let happened = bed.tally().since(&before);
         let mut expected =
             Tally { received: packets, connections: u64::from(TABLE), ..Tally::NONE };
         expected.drops[DropReason::ConntrackFull as usize] = packets;
         happened.must_be(&expected)?;
-        costs.push(cycles as f64 / packets as f64);
+        costs.push(times.mean() / RING as f64);
         refused.push(happened.drops[DropReason::ConntrackFull as usize] as f64 / packets as f64);
     }
     let lost = open.lost(bed, &mut stand.ring)? as f64;

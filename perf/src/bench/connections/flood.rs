@@ -11,6 +11,7 @@ use crate::bench::rig::gateway::Gateway;
 use crate::bench::rig::network::{self, IN, OUT};
 use crate::bench::rig::nic::RING;
 use crate::bench::rig::tally::Tally;
+use crate::bench::rig::times::Times;
 use crate::report::{Better, Measurement};
 
 /// Open connections.
@@ -79,13 +80,13 @@ impl Packets<'_> {
     fn calm(&mut self, bed: &mut Bed<Gateway>, ring: &mut Vec<Mbuf>) -> Result<f64, Error> {
         let packets = (ROUNDS * RING) as u64;
         let before = bed.tally();
-        let cycles = bed.rounds(OUT, ring, ROUNDS, |ring| self.established(ring))?;
+        let times = bed.rounds(OUT, ring, ROUNDS, |ring| self.established(ring))?;
         let happened = bed.tally().since(&before);
         let Tally { expired, connections, .. } = happened;
         let expected =
             Tally { received: packets, forwarded: packets, expired, connections, ..Tally::NONE };
         happened.must_be(&expected)?;
-        Ok(cycles as f64 / packets as f64)
+        Ok(times.mean() / RING as f64)
     }
 
     /// One for one; cycles per packet of either sort, and the share of the established ones that was forwarded.
@@ -95,17 +96,17 @@ impl Packets<'_> {
         ring: &mut Vec<Mbuf>,
         rounds: usize,
     ) -> Result<(f64, f64), Error> {
-        let (mut cycles, mut forwarded) = (0, 0);
+        let (mut times, mut forwarded) = (Times::default(), 0);
         for _ in 0..rounds {
             self.established(ring.iter_mut().step_by(2));
             self.newcomers.write(ring.iter_mut().skip(1).step_by(2));
             let round = bed.round(OUT, ring)?;
-            cycles += round.cycles;
+            times.push(round.cycles);
             // Frames that were sent lie in front.
             let sent = &ring[..round.sent[usize::from(IN)]];
             forwarded += sent.iter().filter(|frame| frames::tcp_flags(frame) == ACK).count();
         }
-        let packets = rounds * RING;
-        Ok((cycles as f64 / packets as f64, 2.0 * forwarded as f64 / packets as f64))
+        let share = 2.0 * forwarded as f64 / (rounds * RING) as f64;
+        Ok((times.mean() / RING as f64, share))
     }
 }

@@ -8,6 +8,7 @@ use crate::bench::rig::gateway::Gateway;
 use crate::bench::rig::network::{self, OUT};
 use crate::bench::rig::nic::RING;
 use crate::bench::rig::tally::Tally;
+use crate::bench::rig::times::Times;
 use crate::report::{Better, Measurement};
 
 /// Connections of others in the table, and rings of new ones a repetition.
@@ -39,7 +40,7 @@ pub(super) fn come(
     let mut costs = Vec::new();
     for _ in 0..stand.repetitions {
         let before = bed.tally();
-        let cycles = bed.rounds(OUT, &mut stand.ring, ROUNDS, |ring| newcomers.write(ring))?;
+        let times = bed.rounds(OUT, &mut stand.ring, ROUNDS, |ring| newcomers.write(ring))?;
         let happened = bed.tally().since(&before);
         let expected = Tally {
             received: packets,
@@ -49,7 +50,7 @@ pub(super) fn come(
             ..Tally::NONE
         };
         happened.must_be(&expected)?;
-        costs.push(cycles as f64 / packets as f64);
+        costs.push(times.mean() / RING as f64);
         bed.expire(BEGINNING, u64::from(OTHERS))?;
     }
     stand.must_know(bed, &others)?;
@@ -70,14 +71,14 @@ pub(super) fn come_and_go(
     bed.clear()?;
     bed.publish(network::tables(kind, SERVICES));
     let mut newcomers = Newcomers::new(kind, SERVICES);
-    let mut run = |bed: &mut Bed<Gateway>, rounds| -> Result<u64, Error> {
-        let mut cycles = 0;
+    let mut run = |bed: &mut Bed<Gateway>, rounds| -> Result<Times, Error> {
+        let mut times = Times::default();
         for _ in 0..rounds {
-            cycles += bed.rounds(OUT, &mut stand.ring, 1, |ring| newcomers.write(ring))?;
-            // Ending them is the work of turns without packets, too.
-            cycles += bed.idle(CHURN_MILLIS);
+            newcomers.write(&mut stand.ring);
+            // Ending connections is the work of turns without packets, too.
+            times.push(bed.round(OUT, &mut stand.ring)?.cycles + bed.idle(CHURN_MILLIS));
         }
-        Ok(cycles)
+        Ok(times)
     };
     run(bed, CHURN_WARM_UP)?;
     let packets = (CHURN_ROUNDS * RING) as u64;
@@ -85,7 +86,7 @@ pub(super) fn come_and_go(
     let (mut costs, mut full) = (Vec::new(), Vec::new());
     for _ in 0..stand.repetitions {
         let before = bed.tally();
-        let cycles = run(bed, CHURN_ROUNDS)?;
+        let times = run(bed, CHURN_ROUNDS)?;
         let happened = bed.tally().since(&before);
         let Tally { expired, connections, .. } = happened;
         let expected = Tally {
@@ -97,7 +98,7 @@ pub(super) fn come_and_go(
             ..Tally::NONE
         };
         happened.must_be(&expected)?;
-        costs.push(cycles as f64 / packets as f64);
+        costs.push(times.mean() / RING as f64);
         full.push(connections as f64 / f64::from(TABLE));
     }
     let Tally { created, expired, .. } = bed.tally().since(&start);

@@ -3,6 +3,7 @@
 use super::cases::{Case, Traffic};
 use super::run::Costs;
 use crate::bench::rig::machine::Machine;
+use crate::bench::rig::times;
 use crate::report::{Better, Measurement};
 
 /// What the engine may cost, in floors.
@@ -15,7 +16,11 @@ const NEW_RATE: f64 = 6.0;
 pub(super) fn measurements(costs: &[(&Case, Costs)], machine: &Machine) -> Vec<Measurement> {
     let mut told = Vec::new();
     for (case, cost) in costs {
+        let first = told.len();
         tell(&mut told, case, cost, machine);
+        if let Some(note) = times::note(cost.interrupted) {
+            told[first..].iter_mut().for_each(|told| told.note = Some(note.clone()));
+        }
         if let Some(v4) = costs.iter().find(|(other, _)| is_ipv4_of(other, case)) {
             let note = format!("against {}", v4.0.name());
             let ratio = metric(case, "over_ipv4", "ratio", ratios(&cost.engine, &v4.1.engine));

@@ -1,5 +1,6 @@
 //! Running the cases: fill the table, look at one ring byte by byte, then time.
 
+use std::iter;
 use std::time::Duration;
 
 use dataplane::conntrack::ConntrackConfig;
@@ -17,6 +18,7 @@ use crate::bench::rig::machine::{self, Machine};
 use crate::bench::rig::network;
 use crate::bench::rig::nic::RING;
 use crate::bench::rig::tally::Tally;
+use crate::bench::rig::times::Times;
 use crate::report::Measurement;
 
 /// Rings of packets a repetition.
@@ -33,6 +35,8 @@ pub(super) struct Costs {
     pub(super) engine: Vec<f64>,
     /// Empty where the floor makes no sense.
     pub(super) floor: Vec<f64>,
+    /// The largest share of rounds that were interrupted.
+    pub(super) interrupted: f64,
 }
 
 pub(super) fn run(
@@ -149,8 +153,11 @@ impl Suite<'_> {
                 false => None,
             };
             if repetition > 0 {
-                costs.engine.push(engine);
-                costs.floor.extend(floor);
+                costs.engine.push(per_packet(&engine));
+                costs.floor.extend(floor.as_ref().map(per_packet));
+                for times in iter::once(engine).chain(floor) {
+                    costs.interrupted = costs.interrupted.max(times.interrupted());
+                }
             }
         }
         Ok(costs)
@@ -162,7 +169,7 @@ impl Suite<'_> {
         bed: &mut Bed<Gateway>,
         case: &Case,
         feed: &mut Feed<'_>,
-    ) -> Result<f64, Error> {
+    ) -> Result<Times, Error> {
         let rounds = match case.traffic {
             // Every packet takes a place in the table, a warm-up's too.
             Traffic::New => self.rounds.min(NEW as usize / RING),
@@ -172,7 +179,7 @@ impl Suite<'_> {
             }
         };
         let before = bed.tally();
-        let cost = time(bed, &mut self.ring, feed, rounds)?;
+        let times = time(bed, &mut self.ring, feed, rounds)?;
         let happened = bed.tally().since(&before);
         let packets = (rounds * RING) as u64;
         let connections = happened.connections;
@@ -185,17 +192,19 @@ impl Suite<'_> {
             expected.created = packets;
         }
         happened.must_be(&expected)?;
-        Ok(cost)
+        Ok(times)
     }
 }
 
-/// Cycles per packet over some rings.
+fn per_packet(times: &Times) -> f64 {
+    times.mean() / RING as f64
+}
+
 fn time<D: Device>(
     bed: &mut Bed<D>,
     ring: &mut Vec<Mbuf>,
     feed: &mut Feed<'_>,
     rounds: usize,
-) -> Result<f64, Error> {
-    let cycles = bed.rounds(feed.port(), ring, rounds, |ring| feed.write(ring))?;
-    Ok(cycles as f64 / (rounds * ring.len()) as f64)
+) -> Result<Times, Error> {
+    bed.rounds(feed.port(), ring, rounds, |ring| feed.write(ring))
 }

@@ -9,6 +9,7 @@ use vipgate::dpdk::{Mbuf, cycles};
 use super::machine::Machine;
 use super::network::PORTS;
 use super::nic::{self, BenchNic, Cable, Done};
+use super::times::Times;
 use crate::bench::Error;
 
 /// Polls that find nothing before a device is given up.
@@ -112,20 +113,20 @@ impl<D: Device> Bed<D> {
         sent
     }
 
-    /// So many rounds, each with fresh frames; returns what they cost.
+    /// So many rounds, each with fresh frames.
     pub(crate) fn rounds(
         &mut self,
         port: PortId,
         ring: &mut Vec<Mbuf>,
         rounds: usize,
         mut write: impl FnMut(&mut [Mbuf]),
-    ) -> Result<u64, Error> {
-        let mut cycles = 0;
+    ) -> Result<Times, Error> {
+        let mut times = Times::default();
         for _ in 0..rounds {
             write(ring);
-            cycles += self.round(port, ring)?.cycles;
+            times.push(self.round(port, ring)?.cycles);
         }
-        Ok(cycles)
+        Ok(times)
     }
 
     /// Polls without frames, once a millisecond; returns what it cost.

@@ -21,3 +21,4 @@ pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod nic;
 pub(crate) mod tally;
+pub(crate) mod times;

@@ -11,6 +11,7 @@ use super::fleet::Packets;
 use super::{Error, WARM_UP};
 use crate::bench::rig::bed::{Bed, Device};
 use crate::bench::rig::network::OUT;
+use crate::bench::rig::times::Times;
 
 /// Cycles after which a round is given up: seconds.
 const PATIENCE: u64 = 10_000_000_000;
@@ -49,14 +50,14 @@ impl<D: Device> Lane<'_, D> {
     fn run(&mut self, rounds: usize, gate: &Gate) -> Result<f64, Error> {
         core_affinity::set_for_current(self.core);
         let (count, warm_up) = (self.ring.len(), rounds / WARM_UP);
-        let mut busy = 0;
+        let mut times = Times::default();
         for round in 0..warm_up + rounds {
             self.packets.write(self.ring);
             self.bed.offer(OUT, self.ring);
             let worked = self.round(count, round, gate)?;
             self.bed.worked(worked);
             if round >= warm_up {
-                busy += worked;
+                times.push(worked);
             }
             self.bed.collect(self.ring);
             if self.ring.len() != count {
@@ -64,7 +65,7 @@ impl<D: Device> Lane<'_, D> {
                 return Err(Error(format!("a worker sent {sent} frames of a round, not {count}")));
             }
         }
-        Ok((rounds * count) as f64 / busy as f64)
+        Ok(count as f64 / times.mean())
     }
 
     /// From the moment that all are ready until all are done; returns the cycles of turns that found something.
