@@ -334,6 +334,20 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn a_pool_has_at_most_31_ipv6_addresses() {
+    let pool = |v6: usize| {
+        let addresses: Vec<String> = (1..=40)
+            .map(|i| format!("192.0.2.{i}"))
+            .chain((1..=v6).map(|i| format!("2001:db8::{i}")))
+            .collect();
+        format!("masquerade: {{addresses: [{}]}}\n", addresses.join(", "))
+    };
+    assert_eq!(parse(&pool(31)).masquerade.addresses.len(), 71);
+    let error = errors(&pool(32));
+    assert!(error.ends_with("`addresses`: expected at most 31 IPv6 addresses"), "{error}");
+}
+
+#[test]
 fn workers_find_their_cores() {
     let place = |text: &str, available: &[usize]| parse(text).workers.place(available);
     assert_eq!(place("", &[0]), Ok((0, vec![0])));

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use dataplane::conntrack::lent;
 use ipnet::IpNet;
 use serde_saphyr::Location;
 use tracing::Level;
@@ -207,6 +208,10 @@ fn masquerade(r: &mut Report<'_>, masquerade: &file::Masquerade) -> Masquerade {
     let mut unique = Unique::new("address");
     for &(address, at) in &addresses {
         unique.insert(r, at, address);
+    }
+    let most = lent::ADDRESSES;
+    if let Some((_, at)) = addresses.iter().filter(|(address, _)| address.is_ipv6()).nth(most) {
+        r.error::<()>(*at, format!("`addresses`: expected at most {most} IPv6 addresses"));
     }
     let addresses: Vec<IpAddr> = addresses.into_iter().map(|(address, _)| address).collect();
     // A port's address is shared with the kernel, whose own connections use 32768-60999; a pool is ours alone.
