@@ -30,6 +30,10 @@ main() {
     echo "instructions: skipped: the figures are x86-64's"
     return
   fi
+  mkdir -p "$folder"
+  # Two runs at a time would write the same files.
+  exec 9>"$folder/lock"
+  flock 9
   cargo build --release --locked -p dataplane --example instructions
   program=${CARGO_TARGET_DIR:-target}/release/examples/instructions
   local update=
@@ -43,7 +47,6 @@ main() {
   elif [ -n "$update" ]; then
     die "--update takes no cases: all figures must be of one program"
   fi
-  mkdir -p "$folder"
   for name in "$@"; do
     count "$name"
   done >"$folder/figures.txt"
