@@ -58,6 +58,26 @@ pub fn ordinary_v4(frame: &mut [u8], from: &KeyV4, to: &KeyV4, ethernet: &[u8; 1
     Some(())
 }
 
+/// Sends an ordinary IPv4 packet one hop on as it is, behind new MAC addresses.
+#[inline]
+pub fn hop_v4(frame: &mut [u8], ethernet: &[u8; 12]) -> Option<()> {
+    let header: &mut [u8; ordinary::V4_UDP] = frame.first_chunk_mut()?;
+    header[..12].copy_from_slice(ethernet);
+    header[22] -= 1;
+    let sum = fold(u64::from(!u16_at(header, 24)) + 0xfffe);
+    header[24..26].copy_from_slice(&(!sum).to_le_bytes());
+    Some(())
+}
+
+/// The same for IPv6.
+#[inline]
+pub fn hop_v6(frame: &mut [u8], ethernet: &[u8; 12]) -> Option<()> {
+    let header: &mut [u8; ordinary::V6_UDP] = frame.first_chunk_mut()?;
+    header[..12].copy_from_slice(ethernet);
+    header[21] -= 1;
+    Some(())
+}
+
 /// As [`ordinary_v4`], for IPv6.
 #[inline]
 pub fn ordinary_v6(frame: &mut [u8], from: &KeyV6, to: &KeyV6, ethernet: &[u8; 12]) -> Option<()> {

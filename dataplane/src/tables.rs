@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::fib::{Fib, PortId};
 use crate::flow::Address;
-use crate::service::{ServiceTable, SourceClass};
+use crate::service::{ServiceTable, Source, SourceClass};
 
 /// What [`crate::snapshot`] publishes to workers.
 #[derive(Clone, Debug)]
@@ -83,13 +83,15 @@ impl Node {
     /// What a source address is to this node.
     #[must_use]
     pub fn classify_source(&self, source: IpAddr) -> SourceClass {
-        let detector =
-            self.cluster_cidrs.iter().any(|net| net.addr().is_ipv4() == source.is_ipv4());
-        SourceClass {
-            pod: self.cluster_cidrs.iter().any(|net| net.contains(&source)),
-            node: self.addresses.binary_search(&source).is_ok(),
-            detector,
-        }
+        let source = self.source(source);
+        let (pod, node, detector) = (source.is_pod(), source.is_node(), source.has_detector());
+        SourceClass { pod, node, detector }
+    }
+
+    /// The same, each question answered when it is asked.
+    #[must_use]
+    pub fn source(&self, source: IpAddr) -> impl Source {
+        SourceOn { node: self, source }
     }
 
     /// Whether this address serves node ports.
@@ -126,6 +128,26 @@ impl Node {
             return self.masquerade_pool.contains(&ip);
         }
         (0..ports).any(|port| fib.port_address(port, ip.is_ipv4()) == Some(address))
+    }
+}
+
+struct SourceOn<'a> {
+    node: &'a Node,
+    source: IpAddr,
+}
+
+impl Source for SourceOn<'_> {
+    fn is_pod(&self) -> bool {
+        self.node.cluster_cidrs.iter().any(|net| net.contains(&self.source))
+    }
+
+    fn is_node(&self) -> bool {
+        self.node.addresses.binary_search(&self.source).is_ok()
+    }
+
+    fn has_detector(&self) -> bool {
+        let family = self.source.is_ipv4();
+        self.node.cluster_cidrs.iter().any(|net| net.addr().is_ipv4() == family)
     }
 }
 

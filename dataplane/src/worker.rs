@@ -11,7 +11,7 @@ use crossbeam::queue::ArrayQueue;
 use crate::clock::Moment;
 use crate::conntrack::Opening;
 use crate::counters::WorkerCounters;
-use crate::engine::{Arrival, Engine, Origin, Passage, Prepared};
+use crate::engine::{Arrival, Engine, Origin, Passage, Prepared, Prospect};
 use crate::fib::{PortId, Route};
 use crate::flow::Address;
 use crate::handoff::{Batch, Handed, Links};
@@ -56,6 +56,10 @@ pub struct Worker<N: Nic> {
     kernel: KernelPath<N::Frame>,
     counters: Arc<WorkerCounters>,
     outbox: Vec<Outbox<N::Frame>>,
+    /// What is known of the frames of the burst at hand.
+    lanes: Box<[Prepared; BURST]>,
+    /// Never more than a burst.
+    newcomers: Vec<Newcomer<N::Frame>>,
     finished: Burst<N::Frame>,
     parked: ArrayVec<Parked<N::Frame>, PARKED>,
     ticked: Moment,
@@ -69,10 +73,11 @@ struct Outbox<F> {
 }
 
 /// The first frame of a connection, and what will be added for it.
+#[derive(Debug)]
 struct Newcomer<F> {
     frame: F,
     arrival: Arrival,
-    prepared: Prepared,
+    lane: usize,
     opening: Opening,
 }
 
@@ -106,6 +111,8 @@ impl<N: Nic> Worker<N> {
             kernel,
             counters,
             outbox,
+            lanes: Box::new([Prepared::Other; BURST]),
+            newcomers: Vec::with_capacity(BURST),
             finished: Burst::new(),
             parked: ArrayVec::new(),
             ticked: Moment::default(),
@@ -150,13 +157,12 @@ impl<N: Nic> Worker<N> {
         counters.rx_frames.add(burst.len() as u64);
         counters.rx_bytes.add(bytes as u64);
         let mac = self.tables.get().fib.mac_word(port);
-        let mut prepared = ArrayVec::<Prepared, BURST>::new();
-        for frame in &burst {
-            prepared.push(self.engine.prepare(frame, mac));
+        for (frame, lane) in burst.iter().zip(self.lanes.iter_mut()) {
+            self.engine.prepare(frame, mac, lane);
         }
         let count = burst.len();
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
-        self.process(burst.into_iter().map(|frame| (frame, arrival)), &mut prepared, now);
+        self.process(count, burst.into_iter().map(|frame| (frame, arrival)), now);
         count
     }
 
@@ -166,12 +172,11 @@ impl<N: Nic> Worker<N> {
         self.counters.work.handed_in.add(count as u64);
         let fib = &self.tables.get().fib;
         let mac = |handed: &Handed<N::Frame>| fib.mac_word(handed.arrival.port);
-        let mut prepared = ArrayVec::<Prepared, BURST>::new();
-        for handed in &batch {
-            prepared.push(self.engine.prepare(&handed.frame, mac(handed)));
+        for (handed, lane) in batch.iter().zip(self.lanes.iter_mut()) {
+            self.engine.prepare(&handed.frame, mac(handed), lane);
         }
         let frames = batch.into_iter().map(|Handed { frame, arrival }| (frame, arrival));
-        self.process(frames, &mut prepared, now);
+        self.process(count, frames, now);
         count
     }
 
@@ -195,54 +200,63 @@ impl<N: Nic> Worker<N> {
     #[inline(always)]
     fn process(
         &mut self,
+        count: usize,
         frames: impl Iterator<Item = (N::Frame, Arrival)>,
-        prepared: &mut [Prepared],
         now: Moment,
     ) {
-        prepared.iter_mut().for_each(|prepared| self.engine.look_ahead(prepared));
-        let mut newcomers = ArrayVec::<Newcomer<N::Frame>, BURST>::new();
-        for ((mut frame, arrival), prepared) in frames.zip(&*prepared) {
-            match self.engine.express(&mut frame, prepared, self.tables.get()) {
+        let changes = self.engine.conntrack.changes();
+        for lane in &mut self.lanes[..count] {
+            self.engine.look_ahead(lane);
+        }
+        for (lane, (mut frame, arrival)) in frames.enumerate() {
+            let prepared = &self.lanes[lane % BURST];
+            match self.engine.express(&mut frame, prepared, changes, self.tables.get()) {
                 Passage::Sent(port) => self.send(frame, port),
-                Passage::Unknown => self.announce(frame, arrival, *prepared, &mut newcomers, now),
+                Passage::Unknown => self.announce(frame, arrival, lane, now),
                 Passage::Refer => self.handle(frame, arrival, now),
             }
         }
-        for newcomer in newcomers {
-            self.welcome(newcomer, now);
+        if !self.newcomers.is_empty() {
+            self.welcome(now);
         }
     }
 
     /// A frame of an unknown flow: kept until the burst is through, if it opens a connection.
     #[inline(never)]
-    fn announce(
-        &mut self,
-        frame: N::Frame,
-        arrival: Arrival,
-        prepared: Prepared,
-        newcomers: &mut ArrayVec<Newcomer<N::Frame>, BURST>,
-        now: Moment,
-    ) {
-        match self.engine.foresee(&prepared, &arrival, self.tables.get()) {
-            Some(opening) => newcomers.push(Newcomer { frame, arrival, prepared, opening }),
-            None => self.handle(frame, arrival, now),
+    fn announce(&mut self, mut frame: N::Frame, arrival: Arrival, lane: usize, now: Moment) {
+        let prepared = &self.lanes[lane];
+        match self.engine.foresee(&mut frame, prepared, &arrival, self.tables.get()) {
+            Prospect::Opens(opening) => {
+                self.newcomers.push(Newcomer { frame, arrival, lane, opening });
+            }
+            Prospect::Done(verdict) => self.finish(frame, arrival, verdict, now),
+            Prospect::Refer => self.handle(frame, arrival, now),
         }
     }
 
     #[inline(never)]
-    fn welcome(&mut self, newcomer: Newcomer<N::Frame>, now: Moment) {
-        let Newcomer { mut frame, arrival, prepared, opening } = newcomer;
-        match self.engine.welcome(&mut frame, &prepared, &opening, self.tables.get()) {
-            Some(port) => self.send(frame, port),
-            // Opened by an earlier frame of the burst, most likely.
-            None => self.handle(frame, arrival, now),
+    fn welcome(&mut self, now: Moment) {
+        let mut newcomers = std::mem::take(&mut self.newcomers);
+        for Newcomer { mut frame, arrival, lane, opening } in newcomers.drain(..) {
+            let prepared = &self.lanes[lane];
+            match self.engine.welcome(&mut frame, prepared, &opening, self.tables.get()) {
+                Some(port) => self.send(frame, port),
+                // Opened by an earlier frame of the burst, most likely.
+                None => self.handle(frame, arrival, now),
+            }
         }
+        self.newcomers = newcomers;
     }
 
-    /// A frame that needs a decision, and ends in exactly one of the verdict's ways.
+    /// A frame that needs a decision.
     #[inline(never)]
     fn handle(&mut self, mut frame: N::Frame, mut arrival: Arrival, now: Moment) {
         let verdict = self.engine.decide(&mut frame, &mut arrival, self.tables.get(), now);
+        self.finish(frame, arrival, verdict, now);
+    }
+
+    /// Every frame that is decided ends in exactly one of the verdict's ways.
+    fn finish(&mut self, frame: N::Frame, arrival: Arrival, verdict: Verdict, now: Moment) {
         match verdict {
             Verdict::Forward(port) => self.send(frame, port),
             Verdict::Answer(port) => self.answer(frame, port),
@@ -301,11 +315,11 @@ impl<N: Nic> Worker<N> {
 
     fn drop(&mut self, frame: N::Frame, reason: DropReason) {
         self.counters.dropped(reason);
-        self.finish(frame);
+        self.give_back(frame);
     }
 
     /// Buffers go back in bursts, whichever port they came from: a pool takes them all.
-    fn finish(&mut self, frame: N::Frame) {
+    fn give_back(&mut self, frame: N::Frame) {
         if self.finished.is_full() {
             self.queues[0].recycle(&mut self.finished);
         }

@@ -138,6 +138,25 @@ pub struct Hit {
     slot: Slot,
 }
 
+/// An ordinary packet's way to its entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup<K> {
+    /// The packet's flow.
+    pub key: K,
+    /// Its hash.
+    pub hash: u64,
+    slot: Slot,
+    found: bool,
+}
+
+impl<K> Lookup<K> {
+    /// Nothing found yet.
+    #[inline]
+    pub fn new(key: K, hash: u64) -> Self {
+        Self { key, hash, slot: Slot::default(), found: false }
+    }
+}
+
 /// What the table says of an ordinary packet.
 #[derive(Clone, Copy, Debug)]
 pub enum Pass<K> {
@@ -264,43 +283,51 @@ impl Conntrack {
         }
     }
 
-    /// Once what was asked for has come: where an IPv4 flow probably is, as a hint for [`Self::pass_v4`].
+    /// What [`Self::pass_v4`] and [`Self::pass_v6`] compare with: a place found earlier holds as long as this stays.
+    #[must_use]
     #[inline]
-    pub fn look_ahead_v4(&self, key: &KeyV4, hash: u64) -> Slot {
-        self.v4.look_ahead(hash, key)
+    pub fn changes(&self) -> u64 {
+        self.v4.changes() + self.v6.changes()
+    }
+
+    /// Once what was asked for has come: finds an IPv4 flow where most are, or asks for more.
+    #[inline]
+    pub fn look_ahead_v4(&self, lookup: &mut Lookup<KeyV4>) {
+        (lookup.slot, lookup.found) = self.v4.look_ahead(lookup.hash, &lookup.key);
     }
 
     /// As [`Self::look_ahead_v4`].
     #[inline]
-    pub fn look_ahead_v6(&self, key: &KeyV6, hash: u64) -> Slot {
-        self.v6.look_ahead(hash, key)
+    pub fn look_ahead_v6(&self, lookup: &mut Lookup<KeyV6>) {
+        (lookup.slot, lookup.found) = self.v6.look_ahead(lookup.hash, &lookup.key);
     }
 
     /// An ordinary packet: refreshes its connection and says what the packet becomes, if it changes nothing else.
-    /// `plain` says that it has no SYN, FIN or RST, `serves` tells whether a backend still does.
-    #[inline]
+    /// `current` says that nothing has changed since the look ahead, `plain` that the packet has no SYN, FIN or RST;
+    /// `serves` tells whether a backend still does.
+    #[inline(always)]
     pub fn pass_v4(
         &mut self,
-        key: &KeyV4,
-        hash: u64,
-        hint: Slot,
+        lookup: &Lookup<KeyV4>,
+        current: bool,
         plain: bool,
         serves: impl FnOnce(BackendId) -> bool,
     ) -> Pass<KeyV4> {
-        pass(&mut self.v4, &self.burst, key, key.protocol, hash, hint, plain, serves)
+        let protocol = lookup.key.protocol;
+        pass(&mut self.v4, &self.burst, lookup, current, protocol, plain, serves)
     }
 
     /// As [`Self::pass_v4`].
-    #[inline]
+    #[inline(always)]
     pub fn pass_v6(
         &mut self,
-        key: &KeyV6,
-        hash: u64,
-        hint: Slot,
+        lookup: &Lookup<KeyV6>,
+        current: bool,
         plain: bool,
         serves: impl FnOnce(BackendId) -> bool,
     ) -> Pass<KeyV6> {
-        pass(&mut self.v6, &self.burst, key, key.protocol, hash, hint, plain, serves)
+        let protocol = lookup.key.protocol;
+        pass(&mut self.v6, &self.burst, lookup, current, protocol, plain, serves)
     }
 
     /// The connection a flow belongs to. One past its deadline is removed and not found.
@@ -513,41 +540,32 @@ impl Conntrack {
 fn pass<E: Entry>(
     table: &mut Table<E>,
     burst: &BurstClock,
-    key: &E::Key,
+    lookup: &Lookup<E::Key>,
+    current: bool,
     protocol: Protocol,
-    hash: u64,
-    hint: Slot,
     plain: bool,
     serves: impl FnOnce(BackendId) -> bool,
 ) -> Pass<E::Key> {
-    if !table.get(hint).matches(key, table.shared()) {
-        // Not there, in the second place of its second bucket, or moved since.
-        let Some(slot) = table.find(hash, key) else { return Pass::Unknown };
-        return pass_entry(table.get_mut_shared(slot), burst, protocol, plain, serves);
+    let mut slot = lookup.slot;
+    if !(lookup.found && current) {
+        let Some(found) = table.find(lookup.hash, &lookup.key) else { return Pass::Unknown };
+        slot = found;
     }
-    pass_entry(table.get_mut_shared(hint), burst, protocol, plain, serves)
-}
-
-#[inline(always)]
-fn pass_entry<E: Entry>(
-    (entry, shared): (&mut E, &E::Shared),
-    burst: &BurstClock,
-    protocol: Protocol,
-    plain: bool,
-    serves: impl FnOnce(BackendId) -> bool,
-) -> Pass<E::Key> {
+    let (entry, shared) = table.get_mut_shared(slot);
     let meta = entry.meta_mut();
     let ordinary = plain
         && meta.is_settled()
         && meta.backend() != BackendId::NONE
-        && !is_past(meta.deadline, burst.now)
         && (protocol != Protocol::Udp || meta.is_reply() || serves(meta.backend()));
     if !ordinary {
         return Pass::Refer;
     }
-    // A line that is not written need not be written back.
     let deadline = burst.deadlines[meta.state_number()];
+    // A line that is not written need not be written back, and what was refreshed in this second is not past.
     if meta.deadline != deadline {
+        if is_past(meta.deadline, burst.now) {
+            return Pass::Refer;
+        }
         meta.deadline = deadline;
     }
     Pass::To(entry.translated(shared))

@@ -67,19 +67,20 @@ impl Conntrack {
 #[inline]
 fn add<E: Entry>(table: &mut Table<E>, opening: &Opening, deadline: u16) -> bool {
     let Opening { tuple, to, state, backend, hash, reply_hash } = *opening;
+    if table.len() + 2 > table.capacity() {
+        return false;
+    }
     let reply = to.reversed();
-    let known = table.find(hash, &Key::of(&tuple)).is_some()
-        || table.find(reply_hash, &Key::of(&reply)).is_some();
-    if known || table.len() + 2 > table.capacity() {
-        return false;
-    }
     let meta = |is_reply| Meta::new(tuple.protocol, is_reply, state, backend, deadline);
-    let Some(slot) = table.insert_simply(reply_hash, &reply, &tuple.reversed(), meta(true)) else {
-        return false;
-    };
-    if table.insert_simply(hash, &tuple, &to, meta(false)).is_none() {
-        table.remove(slot);
+    let Some(reply_slot) = table.vacancy(reply_hash, &Key::of(&reply)) else { return false };
+    if !table.fill(reply_slot, &reply, &tuple.reversed(), meta(true)) {
         return false;
     }
-    true
+    // Only now: both may want the same slot.
+    let slot = table.vacancy(hash, &Key::of(&tuple));
+    let added = slot.is_some_and(|slot| table.fill(slot, &tuple, &to, meta(false)));
+    if !added {
+        table.remove(reply_slot);
+    }
+    added
 }

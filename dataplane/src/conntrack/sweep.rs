@@ -16,27 +16,37 @@ use crate::hash::HashKey;
 const PASS_MILLIS: u64 = 4_000;
 /// Buckets of one step.
 const STEP: usize = 16;
-/// Steps of one call at most: some microseconds even when everything expires.
+/// Steps of one call at most, as long as they find something or are late: some microseconds when everything expires.
 const STEPS: usize = 4;
+/// Milliseconds the walk may be behind before that counts as late.
+const LATE_MILLIS: u64 = 20;
 
 /// How far the walk has come. Each table has its own: a small one's turn must not depend on a large one's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sweep {
     bucket: usize,
-    /// Buckets whose turn has come.
-    owed: usize,
-    last: Moment,
+    /// Buckets whose turn has come, times [`PASS_MILLIS`].
+    credit: u64,
+    /// Up to when there is credit; none before the first call.
+    last: Option<Moment>,
 }
 
 impl Sweep {
     fn advance(&mut self, buckets: usize, now: Moment) {
-        let elapsed = now.0.saturating_sub(self.last.0).min(PASS_MILLIS);
-        let turn = usize::try_from(buckets as u64 * elapsed / PASS_MILLIS).unwrap_or(usize::MAX);
-        // A small table's turn comes after many milliseconds: until then time goes on counting.
-        if turn > 0 || elapsed == PASS_MILLIS {
-            self.owed = (self.owed + turn).min(buckets);
-            self.last = now;
-        }
+        let last = self.last.replace(now).unwrap_or(now);
+        let elapsed = now.0.saturating_sub(last.0).min(PASS_MILLIS);
+        self.credit = (self.credit + buckets as u64 * elapsed).min(buckets as u64 * PASS_MILLIS);
+    }
+
+    fn is_due(&self) -> bool {
+        self.credit >= PASS_MILLIS
+    }
+
+    /// The next bucket, if its turn has come.
+    fn next(&mut self, buckets: usize) -> Option<usize> {
+        self.credit = self.credit.checked_sub(PASS_MILLIS)?;
+        self.bucket = if self.bucket + 1 < buckets { self.bucket + 1 } else { 0 };
+        Some(self.bucket)
     }
 }
 
@@ -50,39 +60,53 @@ impl Conntrack {
     /// Ends connections past their deadline: a bounded number a call.
     #[inline]
     pub fn sweep(&mut self, now: Moment) {
-        if now != self.swept_v4.last {
+        if self.swept_v4.last != Some(now) {
             self.swept_v4.advance(self.v4.buckets(), now);
             self.swept_v6.advance(self.v6.buckets(), now);
         }
-        if self.swept_v4.owed > 0 || self.swept_v6.owed > 0 {
+        if self.swept_v4.is_due() || self.swept_v6.is_due() {
             self.sweep_some(now);
         }
     }
 
     fn sweep_some(&mut self, now: Moment) {
         let mut tally = Tally { events: &mut self.events, half_open: &mut self.half_open };
-        for _ in 0..STEPS {
-            step(&mut self.v4, &mut self.swept_v4, &self.key, &mut tally, now);
-            step(&mut self.v6, &mut self.swept_v6, &self.key, &mut tally, now);
-        }
+        steps(&mut self.v4, &mut self.swept_v4, &self.key, &mut tally, now);
+        steps(&mut self.v6, &mut self.swept_v6, &self.key, &mut tally, now);
     }
 }
 
-/// One step of the walk through one table.
-fn step<E: Entry>(
+fn steps<E: Entry>(
     table: &mut Table<E>,
     sweep: &mut Sweep,
     key: &HashKey,
     tally: &mut Tally<'_>,
     now: Moment,
 ) {
+    for _ in 0..STEPS {
+        let found = step(table, sweep, key, tally, now);
+        if found == 0 && sweep.credit < table.buckets() as u64 * LATE_MILLIS {
+            break;
+        }
+    }
+}
+
+/// One step of the walk through one table. Returns the number of entries past their deadline that it found.
+fn step<E: Entry>(
+    table: &mut Table<E>,
+    sweep: &mut Sweep,
+    key: &HashKey,
+    tally: &mut Tally<'_>,
+    now: Moment,
+) -> usize {
     let mut past: ArrayVec<(Slot, E::Key, u64), { STEP * SLOTS }> = ArrayVec::new();
-    for _ in 0..STEP.min(sweep.owed) {
-        sweep.owed -= 1;
-        sweep.bucket = (sweep.bucket + 1) % table.buckets();
-        for slot in table.used(sweep.bucket) {
+    let clock = clock(now);
+    for _ in 0..STEP {
+        let Some(bucket) = sweep.next(table.buckets()) else { break };
+        for slot in Table::<E>::slots(bucket) {
             let entry = table.get(slot);
-            if is_past(entry.meta().deadline, clock(now)) {
+            // One branch that is nearly never taken, whatever the slots hold.
+            if entry.meta().is_occupied() & is_past(entry.meta().deadline, clock) {
                 let pair = entry.translated(table.shared()).tuple().reversed();
                 let hash = key.tuple(&pair);
                 table.prefetch_both(hash);
@@ -90,12 +114,18 @@ fn step<E: Entry>(
             }
         }
     }
+    // Far enough ahead that the next step, a turn later, does not wait.
+    if sweep.is_due() {
+        (1..=STEP).for_each(|ahead| table.prefetch_bucket(sweep.bucket + ahead));
+    }
+    let found = past.len();
     for (slot, pair, hash) in past {
         // Both of a pair may be in this step: the first took the other with it.
         if table.get(slot).meta().is_occupied() {
-            expire(table, slot, table.find(hash, &pair), tally, now);
+            expire(table, slot, table.find(hash, &pair), tally, clock);
         }
     }
+    found
 }
 
 /// Removes both entries, unless the other direction keeps the connection alive.
@@ -104,11 +134,11 @@ fn expire<E: Entry>(
     slot: Slot,
     pair: Option<Slot>,
     tally: &mut Tally<'_>,
-    now: Moment,
+    clock: u16,
 ) {
     if let Some(pair) = pair {
         let deadline = table.get(pair).meta().deadline;
-        if !is_past(deadline, clock(now)) {
+        if !is_past(deadline, clock) {
             table.get_mut(slot).meta_mut().deadline = deadline;
             return;
         }

@@ -57,6 +57,7 @@ pub struct Table<E: Entry> {
     key: HashKey,
     len: usize,
     capacity: usize,
+    changes: u64,
 }
 
 /// Zeroed, 64-byte aligned memory that is never given back: tables live as long as their worker, workers as long as
@@ -80,7 +81,7 @@ impl<E: Entry> Table<E> {
         let memory = memory.get_mut(..Self::bytes(capacity))?;
         let buckets = <[E::Bucket]>::mut_from_bytes(memory).ok()?;
         u32::try_from(buckets.len() * E::SLOTS).ok()?;
-        Some(Self { buckets, shared: E::Shared::default(), key, len: 0, capacity })
+        Some(Self { buckets, shared: E::Shared::default(), key, len: 0, capacity, changes: 0 })
     }
 
     /// Entries in the table.
@@ -113,16 +114,16 @@ impl<E: Entry> Table<E> {
         self.prefetch(self.first(hash));
     }
 
-    /// Where a flow probably is, once its first bucket is at hand; its second is asked for if it is not there.
+    /// Once a flow's first bucket is at hand: where in it the flow is, and whether it is; if not, its second bucket is
+    /// asked for.
     ///
     /// Without a branch: which slot a flow has is beyond prediction, and a wrong guess costs more than all of this.
     #[inline]
-    pub fn look_ahead(&self, hash: u64, key: &E::Key) -> Slot {
+    pub fn look_ahead(&self, hash: u64, key: &E::Key) -> (Slot, bool) {
         let first = self.first(hash);
         let (found, way) = self.way_in(first, key);
-        let bucket = select_unpredictable(found, first, self.second(hash));
-        self.prefetch(bucket);
-        Slot::new::<E>(bucket, way)
+        self.prefetch(select_unpredictable(found, first, self.second(hash)));
+        (Slot::new::<E>(first, way), found)
     }
 
     /// Asks for all a lookup may read.
@@ -184,18 +185,19 @@ impl<E: Entry> Table<E> {
         self.put(found, entry).ok_or(InsertError::Full)
     }
 
-    /// As [`Self::insert`], without moving another entry; `None` when that is not enough.
+    /// A free slot for a flow; `None` when it is there already, or when another entry would have to move.
     #[inline]
-    pub fn insert_simply(
-        &mut self,
-        hash: u64,
-        tuple: &Tuple,
-        to: &Tuple,
-        meta: Meta,
-    ) -> Option<Slot> {
-        let found = self.free_slot_of(hash)?;
-        let entry = E::new(tuple, to, meta, &mut self.shared)?;
-        self.put(Some(found), entry)
+    pub fn vacancy(&self, hash: u64, key: &E::Key) -> Option<Slot> {
+        let ((in_first, _), (in_second, _)) =
+            (self.way_in(self.first(hash), key), self.way_in(self.second(hash), key));
+        if in_first | in_second { None } else { self.free_slot_of(hash) }
+    }
+
+    /// Puts the entry of a flow into a slot that [`Self::vacancy`] found. No change when it can't be named.
+    #[inline]
+    pub fn fill(&mut self, slot: Slot, tuple: &Tuple, to: &Tuple, meta: Meta) -> bool {
+        let Some(entry) = E::new(tuple, to, meta, &mut self.shared) else { return false };
+        self.put(Some(slot), entry).is_some()
     }
 
     /// Fills the slot that was found, if one was.
@@ -207,6 +209,7 @@ impl<E: Entry> Table<E> {
         };
         *self.get_mut(slot) = entry;
         self.len += 1;
+        self.changes += 1;
         Some(slot)
     }
 
@@ -216,6 +219,27 @@ impl<E: Entry> Table<E> {
         entry.release(&mut self.shared);
         *self.get_mut(slot) = E::new_zeroed();
         self.len -= 1;
+        self.changes += 1;
+    }
+
+    /// The slots of a bucket.
+    pub fn slots(bucket: usize) -> impl Iterator<Item = Slot> + use<E> {
+        (0..E::SLOTS).map(move |way| Slot::new::<E>(bucket, way))
+    }
+
+    /// Asks for a bucket, if there is one of this number.
+    #[inline]
+    pub fn prefetch_bucket(&self, bucket: usize) {
+        if bucket < self.buckets.len() {
+            self.prefetch(bucket);
+        }
+    }
+
+    /// How often entries have come, gone or moved: a [`Slot`] holds as long as this stays.
+    #[must_use]
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The used slots of a bucket.

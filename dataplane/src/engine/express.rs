@@ -4,11 +4,12 @@
 //! moves the state, a backend that no longer serves, a route without neighbour, a packet too big) is left to it.
 
 use super::*;
+use crate::conntrack::Lookup;
 use crate::conntrack::Pass;
 use crate::conntrack::key::{KeyV4, KeyV6};
-use crate::conntrack::table::Slot;
 use crate::rewrite;
 use crate::wire::ordinary::{self, MacWord, Ordinary};
+use crate::wire::tcp_flags::FIN;
 
 /// A frame after the first look: what to look up, and after [`Engine::look_ahead`] where it probably is.
 #[derive(Clone, Copy, Debug)]
@@ -25,9 +26,17 @@ pub enum Prepared {
 /// An ordinary packet on its way to its table entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Sought<K> {
-    pub(super) packet: Ordinary<K>,
-    pub(super) hash: u64,
-    hint: Slot,
+    pub(super) lookup: Lookup<K>,
+    pub(super) ip_len: u16,
+    pub(super) flags: u8,
+}
+
+impl<K> Sought<K> {
+    /// No SYN, FIN or RST: in most states it changes nothing.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.flags & (SYN | FIN | RST) == 0
+    }
 }
 
 /// What became of a frame on the express way.
@@ -45,83 +54,94 @@ impl Engine {
     /// Takes the first look at a frame that came in by a port with this MAC address, and asks for the memory that
     /// its lookup will need.
     #[inline(always)]
-    pub fn prepare(&self, frame: &impl Frame, mac: MacWord) -> Prepared {
-        if !frame.is_contiguous() {
-            return Prepared::Other;
-        }
-        let Some(packet) = ordinary::v4(frame.bytes(), mac) else {
-            return self.prepare_v6(frame.bytes(), mac);
+    pub fn prepare(&self, frame: &impl Frame, mac: MacWord, prepared: &mut Prepared) {
+        let contiguous = frame.is_contiguous();
+        let Some(Ordinary { key, ip_len, flags }) = ordinary::v4(frame.bytes(), mac) else {
+            *prepared = self.prepare_v6(frame.bytes(), mac);
+            return;
         };
-        let hash = self.conntrack.hash_v4(&packet.key);
+        let hash = self.conntrack.hash_v4(&key);
         self.conntrack.prefetch_v4(hash);
-        Prepared::V4(Sought { packet, hash, hint: Slot::default() })
+        let lookup = Lookup::new(key, hash);
+        *prepared = Prepared::V4(Sought { lookup, ip_len, flags });
+        if !contiguous {
+            *prepared = Prepared::Other;
+        }
     }
 
     #[inline(never)]
     fn prepare_v6(&self, frame: &[u8], mac: MacWord) -> Prepared {
-        let Some(packet) = ordinary::v6(frame, mac) else { return Prepared::Other };
-        let hash = self.conntrack.hash_v6(&packet.key);
+        let Some(Ordinary { key, ip_len, flags }) = ordinary::v6(frame, mac) else {
+            return Prepared::Other;
+        };
+        let hash = self.conntrack.hash_v6(&key);
         self.conntrack.prefetch_v6(hash);
-        Prepared::V6(Sought { packet, hash, hint: Slot::default() })
+        Prepared::V6(Sought { lookup: Lookup::new(key, hash), ip_len, flags })
     }
 
     /// Finds what most likely has come by now, and asks for what else is needed.
     #[inline(always)]
     pub fn look_ahead(&self, prepared: &mut Prepared) {
         match prepared {
-            Prepared::V4(sought) => {
-                sought.hint = self.conntrack.look_ahead_v4(&sought.packet.key, sought.hash);
-            }
-            Prepared::V6(sought) => {
-                sought.hint = self.conntrack.look_ahead_v6(&sought.packet.key, sought.hash);
-            }
+            Prepared::V4(sought) => self.conntrack.look_ahead_v4(&mut sought.lookup),
+            Prepared::V6(sought) => self.conntrack.look_ahead_v6(&mut sought.lookup),
             Prepared::Other => {}
         }
     }
 
-    /// Sends an ordinary packet of a known connection on. All others stay as they are.
+    /// Sends an ordinary packet of a known connection on. All others stay as they are. `changes` is what
+    /// [`crate::conntrack::Conntrack::changes`] said before the look ahead.
     #[inline(always)]
     pub fn express(
         &mut self,
         frame: &mut impl Frame,
         prepared: &Prepared,
+        changes: u64,
         tables: &Tables,
     ) -> Passage {
-        let Sought { packet, hash, hint } = match prepared {
+        let current = self.conntrack.changes() == changes;
+        let sought = match prepared {
             Prepared::V4(sought) => sought,
-            Prepared::V6(sought) => return self.express_v6(frame.bytes_mut(), sought, tables),
+            Prepared::V6(sought) => {
+                return self.express_v6(frame.bytes_mut(), sought, current, tables);
+            }
             Prepared::Other => return Passage::Refer,
         };
         let serves = |backend| tables.services.serves(backend);
-        let to = match self.conntrack.pass_v4(&packet.key, *hash, *hint, packet.plain(), serves) {
+        let to = match self.conntrack.pass_v4(&sought.lookup, current, sought.is_plain(), serves) {
             Pass::To(to) => to,
             Pass::Unknown => return Passage::Unknown,
             Pass::Refer => return Passage::Refer,
         };
         let hop = tables.fib.hop_v4(&to);
-        if packet.ip_len > hop.mtu {
+        if sought.ip_len > hop.mtu {
             return Passage::Refer;
         }
-        match rewrite::ordinary_v4(frame.bytes_mut(), &packet.key, &to, &hop.ethernet) {
+        match rewrite::ordinary_v4(frame.bytes_mut(), &sought.lookup.key, &to, &hop.ethernet) {
             Some(()) => Passage::Sent(hop.port),
             None => Passage::Refer,
         }
     }
 
     #[inline(never)]
-    fn express_v6(&mut self, frame: &mut [u8], sought: &Sought<KeyV6>, tables: &Tables) -> Passage {
-        let Sought { packet, hash, hint } = sought;
+    fn express_v6(
+        &mut self,
+        frame: &mut [u8],
+        sought: &Sought<KeyV6>,
+        current: bool,
+        tables: &Tables,
+    ) -> Passage {
         let serves = |backend| tables.services.serves(backend);
-        let to = match self.conntrack.pass_v6(&packet.key, *hash, *hint, packet.plain(), serves) {
+        let to = match self.conntrack.pass_v6(&sought.lookup, current, sought.is_plain(), serves) {
             Pass::To(to) => to,
             Pass::Unknown => return Passage::Unknown,
             Pass::Refer => return Passage::Refer,
         };
         let hop = tables.fib.hop_v6(&to);
-        if packet.ip_len > hop.mtu {
+        if sought.ip_len > hop.mtu {
             return Passage::Refer;
         }
-        match rewrite::ordinary_v6(frame, &packet.key, &to, &hop.ethernet) {
+        match rewrite::ordinary_v6(frame, &sought.lookup.key, &to, &hop.ethernet) {
             Some(()) => Passage::Sent(hop.port),
             None => Passage::Refer,
         }

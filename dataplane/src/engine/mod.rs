@@ -31,6 +31,7 @@ use crate::wire::{self, Fragment, Headers, Kind, Parsed, ethernet, word};
 use answers::{advertise, announces, answered, arp};
 pub use express::{Passage, Prepared};
 use forward::lacks_checksum;
+pub use newcomers::Prospect;
 
 /// What all workers of a process agree on, and what is one's own.
 #[derive(Clone, Debug)]
@@ -295,7 +296,7 @@ impl Engine {
         };
         let Tables { services, node, .. } = packet.tables;
         let client = tuple.src.ip();
-        let decision = found.decide(client, || node.classify_source(client), node.masquerade_all);
+        let decision = found.decide(client, &node.source(client), node.masquerade_all);
         let (choice, masquerade) = match decision {
             Decision::Forward { choice, masquerade } => (choice, masquerade),
             Decision::Reject => return self.reject(frame, arrival, packet),

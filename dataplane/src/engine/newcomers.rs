@@ -1,68 +1,97 @@
-//! First packets of connections to Services, a burst at a time: first it is decided for all where each goes, which asks
-//! for the memory that adding them needs, then they are added and sent.
+//! Ordinary packets of unknown flows, a burst at a time: first it is decided for all where each goes, which asks for the
+//! memory that adding connections needs, then they are added and sent.
 //!
 //! Invariant: like the express way, it does byte for byte what [`Engine::decide`] would do, or nothing.
 
-use super::express::Prepared;
+use super::express::{Prepared, Sought};
 use super::*;
 use crate::conntrack::Opening;
 use crate::conntrack::key::Key;
+use crate::fib::Hop;
 use crate::rewrite;
 
+/// What an ordinary packet of an unknown flow is about to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Prospect {
+    /// It opens a connection; see [`Engine::welcome`].
+    Opens(Opening),
+    /// It is nobody's connection here, and done with.
+    Done(Verdict),
+    /// Anything else, as it came: see [`Engine::decide`].
+    Refer,
+}
+
 impl Engine {
-    /// Where an ordinary packet of an unknown flow goes, if it opens a connection to a Service in the usual way.
+    /// Where an ordinary packet of an unknown flow goes.
     pub fn foresee(
         &self,
+        frame: &mut impl Frame,
         prepared: &Prepared,
         arrival: &Arrival,
         tables: &Tables,
-    ) -> Option<Opening> {
+    ) -> Prospect {
         let (v4, tuple, hash, flags) = match prepared {
-            Prepared::V4(sought) => {
-                (true, sought.packet.key.tuple(), sought.hash, sought.packet.flags)
+            Prepared::V4(Sought { lookup, flags, .. }) => {
+                (true, lookup.key.tuple(), lookup.hash, *flags)
             }
-            Prepared::V6(sought) => {
-                (false, sought.packet.key.tuple(), sought.hash, sought.packet.flags)
+            Prepared::V6(Sought { lookup, flags, .. }) => {
+                (false, lookup.key.tuple(), lookup.hash, *flags)
             }
-            Prepared::Other => return None,
+            Prepared::Other => return Prospect::Refer,
         };
-        if wire::is_martian(v4, tuple.src, tuple.dst) {
-            return None;
+        if wire::is_martian(v4, tuple.src, tuple.dst) || is_group(tuple.dst) {
+            return Prospect::Refer;
         }
+        let EngineConfig { ports, workers, worker, secret, .. } = self.config;
+        let opens = flags & (SYN | ACK) == SYN;
+        let destination = classify::destination(tables, &tuple, opens, ports, workers);
+        if workers > 1 {
+            let owner = classify::owner(tables, &destination, &tuple, ports, &secret, workers);
+            if owner != worker {
+                return Prospect::Done(Verdict::HandOver(owner));
+            }
+        }
+        match destination {
+            Destination::Service(found) => {
+                let opening = self.opening(&tuple, hash, flags, &found, arrival, tables);
+                opening.map_or(Prospect::Refer, Prospect::Opens)
+            }
+            Destination::Transit => {
+                transit(frame, prepared, &tuple, tables).map_or(Prospect::Refer, Prospect::Done)
+            }
+            _ => Prospect::Refer,
+        }
+    }
+
+    /// The connection that a packet to a Service opens in the usual way.
+    fn opening(
+        &self,
+        tuple: &Tuple,
+        hash: u64,
+        flags: u8,
+        found: &Match<'_>,
+        arrival: &Arrival,
+        tables: &Tables,
+    ) -> Option<Opening> {
         let state = match tuple.protocol {
             Protocol::Tcp => opening_segment(flags)?,
             _ => State::Unreplied,
         };
         let Tables { services, node, .. } = tables;
-        let found = services.find(tuple.dst, tuple.dport, tuple.protocol)?;
-        let EngineConfig { ports, workers, worker, secret, .. } = self.config;
-        if workers > 1 {
-            let destination = Destination::Service(found);
-            let owner = classify::owner(tables, &destination, &tuple, ports, &secret, workers);
-            if owner != worker {
-                return None;
-            }
-        }
         let client = tuple.src.ip();
-        let source = || node.classify_source(client);
-        let Decision::Forward { choice, masquerade } =
-            found.decide(client, source, node.masquerade_all)
-        else {
-            return None;
-        };
-        let (backend, id) = choice.pick(services.flow_hash(&tuple))?;
-        let mut to = Tuple { dst: backend.ip().into(), dport: backend.port(), ..tuple };
+        let decision = found.decide(client, &node.source(client), node.masquerade_all);
+        let Decision::Forward { choice, masquerade } = decision else { return None };
+        let (backend, id) = choice.pick(services.flow_hash(tuple))?;
+        let mut to = Tuple { dst: backend.ip().into(), dport: backend.port(), ..*tuple };
         // Only what can be sent at once: no route, no neighbour and this very host need more thought.
-        let hop =
-            if v4 { tables.fib.hop_v4(&Key::of(&to)) } else { tables.fib.hop_v6(&Key::of(&to)) };
-        if hop.mtu == 0 {
+        if hop(tables, &to).mtu == 0 {
             return None;
         }
         if masquerade || to.dst == tuple.src {
             to.src = self.masquerade_address(arrival, tables, &to)?;
             to.sport = self.masquerade_port(tables, low32(hash), 0)?;
         }
-        Some(self.conntrack.foresee(&tuple, hash, &to, state, id))
+        Some(self.conntrack.foresee(tuple, hash, &to, state, id))
     }
 
     /// Adds the connection and sends its first packet: the port to leave by. `None`, and no change, if it can't.
@@ -73,28 +102,48 @@ impl Engine {
         opening: &Opening,
         tables: &Tables,
     ) -> Option<PortId> {
-        match prepared {
-            Prepared::V4(sought) => {
-                let to = Key::of(&opening.to);
-                let hop = tables.fib.hop_v4(&to);
-                if sought.packet.ip_len > hop.mtu || !self.conntrack.open(opening) {
-                    return None;
-                }
-                let key = &sought.packet.key;
-                rewrite::ordinary_v4(frame.bytes_mut(), key, &to, &hop.ethernet)?;
-                Some(hop.port)
-            }
-            Prepared::V6(sought) => {
-                let to = Key::of(&opening.to);
-                let hop = tables.fib.hop_v6(&to);
-                if sought.packet.ip_len > hop.mtu || !self.conntrack.open(opening) {
-                    return None;
-                }
-                let key = &sought.packet.key;
-                rewrite::ordinary_v6(frame.bytes_mut(), key, &to, &hop.ethernet)?;
-                Some(hop.port)
-            }
-            Prepared::Other => None,
+        let hop = hop(tables, &opening.to);
+        let (Prepared::V4(Sought { ip_len, .. }) | Prepared::V6(Sought { ip_len, .. })) = prepared
+        else {
+            return None;
+        };
+        if *ip_len > hop.mtu || !self.conntrack.open(opening) {
+            return None;
         }
+        let bytes = frame.bytes_mut();
+        match prepared {
+            Prepared::V4(Sought { lookup, .. }) => {
+                rewrite::ordinary_v4(bytes, &lookup.key, &Key::of(&opening.to), &hop.ethernet)?;
+            }
+            Prepared::V6(Sought { lookup, .. }) => {
+                rewrite::ordinary_v6(bytes, &lookup.key, &Key::of(&opening.to), &hop.ethernet)?;
+            }
+            Prepared::Other => return None,
+        }
+        Some(hop.port)
     }
+}
+
+/// Sends on what is no Service's.
+fn transit(
+    frame: &mut impl Frame,
+    prepared: &Prepared,
+    tuple: &Tuple,
+    tables: &Tables,
+) -> Option<Verdict> {
+    let hop = hop(tables, tuple);
+    match prepared {
+        Prepared::V4(Sought { ip_len, .. }) if *ip_len <= hop.mtu => {
+            rewrite::hop_v4(frame.bytes_mut(), &hop.ethernet)?;
+        }
+        Prepared::V6(Sought { ip_len, .. }) if *ip_len <= hop.mtu => {
+            rewrite::hop_v6(frame.bytes_mut(), &hop.ethernet)?;
+        }
+        _ => return None,
+    }
+    Some(Verdict::Forward(hop.port))
+}
+
+fn hop<'a>(tables: &'a Tables, to: &Tuple) -> &'a Hop {
+    if to.dst.is_v4() { tables.fib.hop_v4(&Key::of(to)) } else { tables.fib.hop_v6(&Key::of(to)) }
 }

@@ -162,6 +162,30 @@ pub struct SourceClass {
     pub detector: bool,
 }
 
+/// Answers what the source of a packet is, each question only when it matters.
+pub trait Source {
+    /// See [`SourceClass::pod`].
+    fn is_pod(&self) -> bool;
+    /// See [`SourceClass::node`].
+    fn is_node(&self) -> bool;
+    /// See [`SourceClass::detector`].
+    fn has_detector(&self) -> bool;
+}
+
+impl Source for SourceClass {
+    fn is_pod(&self) -> bool {
+        self.pod
+    }
+
+    fn is_node(&self) -> bool {
+        self.node
+    }
+
+    fn has_detector(&self) -> bool {
+        self.detector
+    }
+}
+
 /// What to do with the first packet of a connection to a frontend.
 #[derive(Clone, Copy, Debug)]
 pub enum Decision<'a> {
@@ -188,12 +212,12 @@ pub struct Match<'a> {
 
 impl<'a> Match<'a> {
     /// What upstream decides by destination, policy and source (VER), in its order: source ranges (LSR), no endpoints
-    /// (REJ-1), the policy's list, an empty list (REJ-2, REJ-3). `source` is asked only if it matters.
+    /// (REJ-1), the policy's list, an empty list (REJ-2, REJ-3).
     #[must_use]
     pub fn decide(
         &self,
         client: IpAddr,
-        source: impl FnOnce() -> SourceClass,
+        source: &impl Source,
         masquerade_all: bool,
     ) -> Decision<'a> {
         let Entry { class, allowed_sources, .. } = self.entry;
@@ -205,19 +229,16 @@ impl<'a> Match<'a> {
         }
         let (list, masquerade, empty) = match class {
             Class::Cluster => {
-                let from_outside = |source: SourceClass| source.detector && !source.pod;
-                let masquerade = masquerade_all || from_outside(source());
+                let masquerade = masquerade_all || (source.has_detector() && !source.is_pod());
                 (self.row.internal_local, masquerade, DropReason::NoLocalEndpointInternal)
             }
             Class::External if !self.row.external_local => {
                 (false, true, DropReason::NoLocalEndpointExternal)
             }
             Class::External => {
-                let source = source();
                 // Short circuit (VER-2, VER-3): as if the packet had left to the balancer and come back.
-                let from_inside = source.pod || source.node;
-                let masquerade = source.node && !source.pod;
-                (!from_inside, masquerade, DropReason::NoLocalEndpointExternal)
+                let (pod, node) = (source.is_pod(), source.is_node());
+                (!(pod || node), node && !pod, DropReason::NoLocalEndpointExternal)
             }
         };
         let choice: &Choice = if list { &self.row.local } else { &self.row.cluster };

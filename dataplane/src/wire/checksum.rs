@@ -87,7 +87,6 @@ fn address_sum(address: Address) -> u32 {
 /// Adding a number to itself turned by half its width leaves, in the upper half, the sum of both halves with its carry
 /// added back in.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "each half is folded into the other")]
 pub(crate) fn fold(sum: u64) -> u16 {
     let half = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
     (half.wrapping_add(half.rotate_left(16)) >> 16) as u16

@@ -5,7 +5,6 @@
 //! checks is checked here too, but for sources that cannot be: a connection of such a one is never in the table.
 
 use super::checksum::fold;
-use super::tcp_flags::{FIN, RST, SYN};
 use super::{TCP, UDP};
 use crate::conntrack::key::{KeyV4, KeyV6};
 use crate::fib::Mac;
@@ -20,15 +19,6 @@ pub struct Ordinary<K> {
     pub ip_len: u16,
     /// TCP flags; none for UDP.
     pub flags: u8,
-}
-
-impl<K> Ordinary<K> {
-    /// No SYN, FIN or RST: in most states it changes nothing.
-    #[must_use]
-    #[inline]
-    pub fn plain(&self) -> bool {
-        self.flags & (SYN | FIN | RST) == 0
-    }
 }
 
 /// Bytes of the headers: Ethernet, IPv4, UDP.

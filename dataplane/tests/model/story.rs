@@ -112,7 +112,7 @@ impl Story {
                     let step = left.min(4_000);
                     self.gateway.now = self.gateway.now.after(step * 1000);
                     // What time has ended is swept in a few turns, see the table's size.
-                    for _ in 0..30 {
+                    for _ in 0..60 {
                         self.gateway.now = self.gateway.now.after(1);
                         self.gateway.poll();
                     }

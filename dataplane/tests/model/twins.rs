@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use dataplane::clock::Moment;
-use dataplane::engine::{Arrival, Engine, Origin, Passage};
+use dataplane::engine::{Arrival, Engine, Origin, Passage, Prepared, Prospect};
 use dataplane::fib::PortId;
 use dataplane::flow::Protocol;
 use dataplane::nic::Frame;
@@ -136,7 +136,8 @@ impl Twins {
             let step = left.min(4_000);
             self.now = self.now.after(step * 1000);
             for engine in [&mut self.quick, &mut self.whole] {
-                (1..=10).for_each(|millis| engine.conntrack.sweep(self.now.after(millis)));
+                // Each a step at least: enough to pass the table.
+                (0..600).for_each(|_| engine.conntrack.sweep(self.now.after(10)));
             }
             self.now = self.now.after(10);
             left -= step;
@@ -151,26 +152,30 @@ impl Twins {
         let (mut one, mut other) = (MemoryFrame::new(bytes), MemoryFrame::new(bytes));
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
         self.quick.begin_burst(self.now);
-        let mut prepared = self.quick.prepare(&one, self.tables.fib.mac_word(port));
+        let mut prepared = Prepared::Other;
+        self.quick.prepare(&one, self.tables.fib.mac_word(port), &mut prepared);
+        let changes = self.quick.conntrack.changes();
         self.quick.look_ahead(&mut prepared);
-        let passage = self.quick.express(&mut one, &prepared, &self.tables);
+        let passage = self.quick.express(&mut one, &prepared, changes, &self.tables);
         self.expressed += usize::from(matches!(passage, Passage::Sent(_)));
         let quickly = match passage {
-            Passage::Sent(port) => Some(port),
+            Passage::Sent(port) => Some(Verdict::Forward(port)),
             Passage::Refer => None,
             Passage::Unknown => {
-                let opening = self.quick.foresee(&prepared, &arrival, &self.tables);
-                let welcome = opening.and_then(|opening| {
-                    self.quick.welcome(&mut one, &prepared, &opening, &self.tables)
-                });
-                self.welcomed += usize::from(welcome.is_some());
-                welcome
+                match self.quick.foresee(&mut one, &prepared, &arrival, &self.tables) {
+                    Prospect::Refer => None,
+                    Prospect::Done(verdict) => Some(verdict),
+                    Prospect::Opens(opening) => {
+                        let port = self.quick.welcome(&mut one, &prepared, &opening, &self.tables);
+                        self.welcomed += usize::from(port.is_some());
+                        port.map(Verdict::Forward)
+                    }
+                }
             }
         };
-        let quick = quickly.map_or_else(
-            || self.quick.decide(&mut one, &mut arrival.clone(), &self.tables, self.now),
-            Verdict::Forward,
-        );
+        let quick = quickly.unwrap_or_else(|| {
+            self.quick.decide(&mut one, &mut arrival.clone(), &self.tables, self.now)
+        });
         let whole = self.whole.decide(&mut other, &mut arrival.clone(), &self.tables, self.now);
         assert_eq!(quick, whole, "{bytes:02x?}");
         assert_eq!(one.bytes(), other.bytes(), "{bytes:02x?}");
