@@ -9,7 +9,6 @@ use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 
 use crate::clock::Moment;
-use crate::conntrack::Opening;
 use crate::counters::WorkerCounters;
 use crate::engine::{Arrival, Engine, Origin, Passage, Prepared, Prospect};
 use crate::fib::{PortId, Route};
@@ -72,13 +71,12 @@ struct Outbox<F> {
     answers: u32,
 }
 
-/// The first frame of a connection, and what will be added for it.
+/// The first frame of a connection.
 #[derive(Debug)]
 struct Newcomer<F> {
     frame: F,
     arrival: Arrival,
     lane: usize,
-    opening: Opening,
 }
 
 #[derive(Debug)]
@@ -226,9 +224,7 @@ impl<N: Nic> Worker<N> {
     fn announce(&mut self, mut frame: N::Frame, arrival: Arrival, lane: usize, now: Moment) {
         let prepared = &self.lanes[lane];
         match self.engine.foresee(&mut frame, prepared, &arrival, self.tables.get()) {
-            Prospect::Opens(opening) => {
-                self.newcomers.push(Newcomer { frame, arrival, lane, opening });
-            }
+            Prospect::Opens => self.newcomers.push(Newcomer { frame, arrival, lane }),
             Prospect::Done(verdict) => self.finish(frame, arrival, verdict, now),
             Prospect::Refer => self.handle(frame, arrival, now),
         }
@@ -237,15 +233,17 @@ impl<N: Nic> Worker<N> {
     #[inline(never)]
     fn welcome(&mut self, now: Moment) {
         let mut newcomers = std::mem::take(&mut self.newcomers);
-        for Newcomer { mut frame, arrival, lane, opening } in newcomers.drain(..) {
+        for (number, newcomer) in newcomers.drain(..).enumerate() {
+            let Newcomer { mut frame, arrival, lane } = newcomer;
             let prepared = &self.lanes[lane];
-            match self.engine.welcome(&mut frame, prepared, &opening, self.tables.get()) {
+            match self.engine.welcome(&mut frame, prepared, number, self.tables.get()) {
                 Some(port) => self.send(frame, port),
                 // Opened by an earlier frame of the burst, most likely.
                 None => self.handle(frame, arrival, now),
             }
         }
         self.newcomers = newcomers;
+        self.engine.end_burst();
     }
 
     /// A frame that needs a decision.

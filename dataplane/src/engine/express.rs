@@ -57,8 +57,7 @@ impl Engine {
     pub fn prepare(&self, frame: &impl Frame, mac: MacWord, prepared: &mut Prepared) {
         let contiguous = frame.is_contiguous();
         let Some(Ordinary { key, ip_len, flags }) = ordinary::v4(frame.bytes(), mac) else {
-            *prepared = self.prepare_v6(frame.bytes(), mac);
-            return;
+            return self.prepare_v6(frame.bytes(), mac, prepared);
         };
         let hash = self.conntrack.hash_v4(&key);
         self.conntrack.prefetch_v4(hash);
@@ -69,14 +68,16 @@ impl Engine {
         }
     }
 
+    // Into the lane, not returned: copying a value just written field by field stalls the copy.
     #[inline(never)]
-    fn prepare_v6(&self, frame: &[u8], mac: MacWord) -> Prepared {
+    fn prepare_v6(&self, frame: &[u8], mac: MacWord, prepared: &mut Prepared) {
         let Some(Ordinary { key, ip_len, flags }) = ordinary::v6(frame, mac) else {
-            return Prepared::Other;
+            *prepared = Prepared::Other;
+            return;
         };
         let hash = self.conntrack.hash_v6(&key);
         self.conntrack.prefetch_v6(hash);
-        Prepared::V6(Sought { lookup: Lookup::new(key, hash), ip_len, flags })
+        *prepared = Prepared::V6(Sought { lookup: Lookup::new(key, hash), ip_len, flags });
     }
 
     /// Finds what most likely has come by now, and asks for what else is needed.

@@ -16,12 +16,12 @@ use crate::answer;
 use crate::classify::{self, Destination};
 use crate::clock::{Moment, RateLimit};
 use crate::conntrack::state::State;
-use crate::conntrack::{Conntrack, ConntrackConfig, Hit, InsertError, Memory};
+use crate::conntrack::{Conntrack, ConntrackConfig, Hit, InsertError, Memory, Opening};
 use crate::fib::{PortId, Route};
 use crate::flow::{Address, Protocol, Tuple};
 use crate::fragments::Fragments;
 use crate::hash::{HashKey, low32, reduce};
-use crate::nic::Frame;
+use crate::nic::{BURST, Frame};
 use crate::service::backends::BackendId;
 use crate::service::{Decision, Match};
 use crate::tables::Tables;
@@ -63,6 +63,8 @@ pub struct Engine {
     fragments: Fragments,
     rejects: RateLimit,
     icmp_errors: RateLimit,
+    /// Connections that the burst at hand opens; never more than a burst.
+    openings: Vec<Opening>,
     /// UDP flows that were moved away from a backend that no longer serves.
     pub reclassified: u64,
 }
@@ -111,6 +113,7 @@ impl Engine {
             fragments: Fragments::new(config.fragmented_packets, config.secret),
             rejects: RateLimit::new(config.rejects_per_second),
             icmp_errors: RateLimit::new(config.icmp_errors_per_second),
+            openings: Vec::with_capacity(BURST),
             reclassified: 0,
             config,
         })
@@ -120,6 +123,12 @@ impl Engine {
     #[inline]
     pub fn begin_burst(&mut self, now: Moment) {
         self.conntrack.begin_burst(now);
+    }
+
+    /// Every newcomer of the burst has been given to [`Self::welcome`].
+    #[inline]
+    pub fn end_burst(&mut self) {
+        self.openings.clear();
     }
 
     /// Decides a frame, and rewrites it for where it goes.

@@ -5,7 +5,6 @@
 
 use super::express::{Prepared, Sought};
 use super::*;
-use crate::conntrack::Opening;
 use crate::conntrack::key::Key;
 use crate::fib::Hop;
 use crate::rewrite;
@@ -13,8 +12,8 @@ use crate::rewrite;
 /// What an ordinary packet of an unknown flow is about to do.
 #[derive(Clone, Copy, Debug)]
 pub enum Prospect {
-    /// It opens a connection; see [`Engine::welcome`].
-    Opens(Opening),
+    /// It opens a connection, and is the next to be given to [`Engine::welcome`].
+    Opens,
     /// It is nobody's connection here, and done with.
     Done(Verdict),
     /// Anything else, as it came: see [`Engine::decide`].
@@ -24,7 +23,7 @@ pub enum Prospect {
 impl Engine {
     /// Where an ordinary packet of an unknown flow goes.
     pub fn foresee(
-        &self,
+        &mut self,
         frame: &mut impl Frame,
         prepared: &Prepared,
         arrival: &Arrival,
@@ -53,8 +52,10 @@ impl Engine {
         }
         match destination {
             Destination::Service(found) => {
-                let opening = self.opening(&tuple, hash, flags, &found, arrival, tables);
-                opening.map_or(Prospect::Refer, Prospect::Opens)
+                match self.opening(&tuple, hash, flags, &found, arrival, tables) {
+                    Some(()) => Prospect::Opens,
+                    None => Prospect::Refer,
+                }
             }
             Destination::Transit => {
                 transit(frame, prepared, &tuple, tables).map_or(Prospect::Refer, Prospect::Done)
@@ -63,16 +64,17 @@ impl Engine {
         }
     }
 
-    /// The connection that a packet to a Service opens in the usual way.
+    /// Notes the connection that a packet to a Service opens, if it does so in the usual way.
+    #[inline]
     fn opening(
-        &self,
+        &mut self,
         tuple: &Tuple,
         hash: u64,
         flags: u8,
         found: &Match<'_>,
         arrival: &Arrival,
         tables: &Tables,
-    ) -> Option<Opening> {
+    ) -> Option<()> {
         let state = match tuple.protocol {
             Protocol::Tcp => opening_segment(flags)?,
             _ => State::Unreplied,
@@ -91,17 +93,20 @@ impl Engine {
             to.src = self.masquerade_address(arrival, tables, &to)?;
             to.sport = self.masquerade_port(tables, low32(hash), 0)?;
         }
-        Some(self.conntrack.foresee(tuple, hash, &to, state, id))
+        self.openings.push(self.conntrack.foresee(tuple, hash, &to, state, id));
+        Some(())
     }
 
-    /// Adds the connection and sends its first packet: the port to leave by. `None`, and no change, if it can't.
+    /// Adds the connection that was foreseen as number `newcomer` of the burst, and sends its first packet: the port to
+    /// leave by. `None`, and no change, if it can't.
     pub fn welcome(
         &mut self,
         frame: &mut impl Frame,
         prepared: &Prepared,
-        opening: &Opening,
+        newcomer: usize,
         tables: &Tables,
     ) -> Option<PortId> {
+        let opening = self.openings.get(newcomer)?;
         let hop = hop(tables, &opening.to);
         let (Prepared::V4(Sought { ip_len, .. }) | Prepared::V6(Sought { ip_len, .. })) = prepared
         else {

@@ -165,8 +165,9 @@ impl Twins {
                 match self.quick.foresee(&mut one, &prepared, &arrival, &self.tables) {
                     Prospect::Refer => None,
                     Prospect::Done(verdict) => Some(verdict),
-                    Prospect::Opens(opening) => {
-                        let port = self.quick.welcome(&mut one, &prepared, &opening, &self.tables);
+                    Prospect::Opens => {
+                        let port = self.quick.welcome(&mut one, &prepared, 0, &self.tables);
+                        self.quick.end_burst();
                         self.welcomed += usize::from(port.is_some());
                         port.map(Verdict::Forward)
                     }
