@@ -286,7 +286,8 @@ impl Entry for EntryV6 {
         KeyV6 { src: self.src, dst: *self.key_dst(lent), ports: self.ports, protocol }
     }
 
-    #[inline]
+    // Not through memory: what is written in halves and read as a whole costs a stall.
+    #[inline(always)]
     fn translated(&self, lent: &Lent) -> KeyV6 {
         let (reply, number) = (self.meta.is_reply(), self.meta.lent());
         let seen = select_unpredictable(number == lent::OWN, &self.src, lent.address(number));
