@@ -75,15 +75,15 @@ fn measurements() -> Vec<Measurement> {
             vec![96.0],
         )
         .target(128.0),
-        latency("vipgate/10k/half", "latency_p50", &[9.0, 10.0, 11.0]),
-        latency("vipgate/10k/half", "latency_p99", &[20.0, 21.0, 22.0]),
-        latency("testpmd/10k/half", "latency_p50", &[8.0, 8.5, 9.0]),
-        latency("testpmd/10k/half", "latency_p99", &[17.0, 18.0, 19.0]),
+        latency("latency/10k/50%/vipgate", "latency_p50", &[9.0, 10.0, 11.0]),
+        latency("latency/10k/50%/vipgate", "latency_p99", &[20.0, 21.0, 22.0]),
+        latency("latency/10k/50%/testpmd", "latency_p50", &[8.0, 8.5, 9.0]),
+        latency("latency/10k/50%/testpmd", "latency_p99", &[17.0, 18.0, 19.0]),
         ratio("wire", "zero-loss/10k", &[0.91, 0.92, 0.93]).target(0.9),
         ratio("wire", "zero-loss/1M", &[0.71, 0.74, 0.76]).target(0.75),
         change("one-change/add/10000x25", &[60.0, 61.0, 70.0]).target(100.0),
         change("one-change/add/50000x25", &[66.0, 67.0, 68.0]).target(200.0),
-        ratio("scale", "two/handover0", &[1.97, 1.98, 1.99]).target(1.95),
-        ratio("scale", "two/handover100", &[1.61, 1.65, 1.7]).target(1.6),
+        ratio("scale", "10k/2-workers/handed-over-0", &[1.97, 1.98, 1.99]).target(1.95),
+        ratio("scale", "10k/2-workers/handed-over-100", &[1.61, 1.65, 1.7]).target(1.6),
     ]
 }

@@ -23,6 +23,17 @@ pub(crate) fn exact(value: f64) -> String {
     group(&value.to_string())
 }
 
+/// A figure on an axis: without zeros that say nothing.
+pub(crate) fn tick(value: f64) -> String {
+    let text = show(value);
+    match text.split_once('.') {
+        Some(_) if !text.contains('e') => {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        _ => text,
+    }
+}
+
 /// A change in per cent, with its sign.
 pub(crate) fn percent(change: f64) -> String {
     if !change.is_finite() {
@@ -66,6 +77,15 @@ mod tests {
             (f64::NAN, "-"),
         ] {
             assert_eq!(show(value), text);
+        }
+    }
+
+    #[test]
+    fn axes_have_short_figures() {
+        for (value, text) in
+            [(0.6, "0.6"), (2.0, "2"), (0.25, "0.25"), (1e-6, "1.00e-6"), (1500.0, "1,500")]
+        {
+            assert_eq!(tick(value), text);
         }
     }
 

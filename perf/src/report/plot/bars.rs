@@ -8,7 +8,7 @@ use super::style::{
     width,
 };
 use super::{Bar, Chart};
-use crate::report::number::show;
+use crate::report::number::{show, tick};
 
 const WIDTH: u32 = 1000;
 /// Height of a bar with its distance to the next.
@@ -43,7 +43,7 @@ pub(super) fn draw(chart: &Chart, bars: &[Bar], caption: &str) -> Result<String,
             .label_style(small())
             .axis_desc_style(small())
             .x_desc(chart.values.as_str())
-            .x_label_formatter(&|x| show(*x))
+            .x_label_formatter(&|x| tick(*x))
             .draw()?;
         for (index, Bar { name, value }) in bars.iter().enumerate() {
             let at = place(index);

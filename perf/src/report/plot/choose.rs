@@ -22,6 +22,8 @@ struct Kind {
     title: &'static str,
     suite: &'static str,
     wants: fn(&Measurement) -> bool,
+    /// The part of the case that has a picture of its own for each of its values.
+    apart: fn(&str) -> bool,
     axis: Axis,
 }
 
@@ -47,13 +49,15 @@ const KINDS: [Kind; 7] = [
         title: "Cycles per packet over connections",
         suite: "path",
         wants: |m| m.metric == "cycles_per_packet" || m.metric == FLOOR,
+        apart: NOTHING,
         axis: Axis::Over("connections", by_connections),
     },
     Kind {
         name: "latency",
-        title: "Latency beside testpmd",
+        title: "Latency beside testpmd at load",
         suite: "wire",
         wants: |m| m.unit == "us",
+        apart: |part| part.ends_with('%'),
         axis: Axis::Over("percentile", by_percentile),
     },
     Kind {
@@ -61,6 +65,7 @@ const KINDS: [Kind; 7] = [
         title: "Zero-loss rate, as a ratio to testpmd's",
         suite: "wire",
         wants: |m| m.unit == "ratio" && by_percentile(m).is_none(),
+        apart: NOTHING,
         axis: Axis::Bars,
     },
     Kind {
@@ -68,6 +73,7 @@ const KINDS: [Kind; 7] = [
         title: "Connections a second and core",
         suite: "connections",
         wants: |m| m.unit == "M/s",
+        apart: NOTHING,
         axis: Axis::Bars,
     },
     Kind {
@@ -75,6 +81,7 @@ const KINDS: [Kind; 7] = [
         title: "From an endpoint's change to the last worker",
         suite: "update",
         wants: |m| m.unit == "us",
+        apart: NOTHING,
         axis: Axis::Over("Services x endpoints", by_services),
     },
     Kind {
@@ -82,35 +89,56 @@ const KINDS: [Kind; 7] = [
         title: "Two workers, as a ratio to one",
         suite: "scale",
         wants: |m| m.unit == "ratio",
-        axis: Axis::Bars,
+        apart: NOTHING,
+        axis: Axis::Over("packets handed over", by_handover),
     },
     Kind {
         name: "kernel",
         title: "Through the kernel's nftables and through vipgate",
         suite: "kernel",
         wants: |m| m.unit.ends_with("pps"),
+        apart: NOTHING,
         axis: Axis::Bars,
     },
 ];
 
+const NOTHING: fn(&str) -> bool = |_| false;
+
 /// The pictures of these measurements.
 pub(super) fn charts(measurements: &[Measurement]) -> Vec<Chart> {
-    KINDS.iter().filter_map(|kind| kind.chart(measurements)).collect()
+    KINDS.iter().flat_map(|kind| kind.charts(measurements)).collect()
 }
 
 impl Kind {
-    fn chart(&self, measurements: &[Measurement]) -> Option<Chart> {
+    fn charts(&self, measurements: &[Measurement]) -> Vec<Chart> {
         let wanted = |m: &&Measurement| m.suite == self.suite && (self.wants)(m);
-        let first = measurements.iter().find(wanted)?;
+        let mut pictures: Vec<(Option<&str>, Vec<Measurement>)> = Vec::new();
+        for m in measurements.iter().filter(wanted) {
+            let (apart, rest): (Vec<&str>, Vec<&str>) =
+                m.case.split('/').partition(|part| (self.apart)(part));
+            let apart = apart.first().copied();
+            let m = Measurement { case: rest.join("/"), ..m.clone() };
+            match pictures.iter_mut().find(|(known, _)| *known == apart) {
+                Some((_, picture)) => picture.push(m),
+                None => pictures.push((apart, vec![m])),
+            }
+        }
+        pictures.iter().filter_map(|(apart, picture)| self.chart(*apart, picture)).collect()
+    }
+
+    fn chart(&self, apart: Option<&str>, measurements: &[Measurement]) -> Option<Chart> {
+        let first = measurements.first()?;
         // One axis has one unit.
         let alike = |m: &&Measurement| m.unit == first.unit && m.better == first.better;
-        let wanted: Vec<&Measurement> = measurements.iter().filter(wanted).filter(alike).collect();
+        let measurements: Vec<&Measurement> = measurements.iter().filter(alike).collect();
         let form = match self.axis {
-            Axis::Bars => bars(&wanted),
-            Axis::Over(over, place) => lines(over, &wanted, place),
+            Axis::Bars => bars(&measurements),
+            Axis::Over(over, place) => lines(over, &measurements, place),
         }?;
+        let name = [Some(self.name), apart].into_iter().flatten().collect::<Vec<_>>().join("-");
+        let title = [Some(self.title), apart].into_iter().flatten().collect::<Vec<_>>().join(" ");
         let values = values(&first.unit, first.better);
-        Some(Chart { name: self.name.into(), title: self.title.into(), values, form })
+        Some(Chart { name: name.replace('%', ""), title, values, form })
     }
 }
 
@@ -167,6 +195,15 @@ fn by_connections(m: &Measurement) -> Option<Place> {
 fn by_services(m: &Measurement) -> Option<Place> {
     let place = by_count(m)?;
     Some(Place { line: format!("{} {}", place.line, m.metric), ..place })
+}
+
+/// By the share in a part such as `handed-over-25`.
+fn by_handover(m: &Measurement) -> Option<Place> {
+    let mut parts: Vec<&str> = m.case.split('/').collect();
+    let share = |part: &str| part.strip_prefix("handed-over-")?.parse().ok();
+    let index = parts.iter().position(|part| share(part).is_some())?;
+    let at = share(parts.remove(index))?;
+    Some(Place { at, tick: format!("{at}%"), line: parts.join("/") })
 }
 
 /// By the first part of the case that is a number, such as `10k` or `10000x25`.

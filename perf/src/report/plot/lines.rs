@@ -11,7 +11,7 @@ use super::style::{
     small_at, width,
 };
 use super::{Chart, Line};
-use crate::report::number::show;
+use crate::report::number::tick;
 
 const SIZE: (u32, u32) = (1000, 560);
 /// From this ratio of the greatest to the least on, values are drawn on a logarithmic scale.
@@ -78,12 +78,12 @@ impl Plot<'_> {
             .x_desc(self.over)
             .y_desc(self.values)
             .x_labels(0)
-            .y_label_formatter(&|y| show(*y))
+            .y_label_formatter(&|y| tick(*y))
             .draw()?;
         let bottom = context.y_range().start;
         let below = small_at(HPos::Center);
-        for (index, tick) in self.ticks.iter().enumerate() {
-            let label = Text::new(tick.clone(), (0, 14), below.clone());
+        for (index, name) in self.ticks.iter().enumerate() {
+            let label = Text::new(name.clone(), (0, 14), below.clone());
             context.plotting_area().draw(&(EmptyElement::at((place(index), bottom)) + label))?;
         }
         for (Line { points, .. }, colour) in coloured(self.series) {

@@ -7,7 +7,7 @@ use super::*;
 fn a_run_makes_the_pictures_its_measurements_are_good_for() {
     let charts = choose::charts(&fixtures::run().measurements);
     let names: Vec<&str> = charts.iter().map(|chart| &*chart.name).collect();
-    assert_eq!(names, ["cycles", "latency", "throughput", "update", "scale"]);
+    assert_eq!(names, ["cycles", "latency-50", "throughput", "update", "scale"]);
     assert_eq!(choose::charts(&[]), []);
 }
 
@@ -26,6 +26,9 @@ fn lines_are_told_apart_by_what_does_not_vary() {
     assert_eq!(ticks, &["p50", "p99"]);
     let Form::Lines { ticks, .. } = &charts[3].form else { panic!("{charts:?}") };
     assert_eq!(ticks, &["10000x25", "50000x25"]);
+    let Form::Lines { ticks, series, .. } = &charts[4].form else { panic!("{charts:?}") };
+    assert_eq!(ticks, &["0%", "100%"]);
+    assert_eq!(series[0].name, "10k/2-workers");
 }
 
 #[test]
@@ -43,7 +46,7 @@ fn percentiles_and_counts_are_found_wherever_they_are_told() {
     let charts = choose::charts(&run.measurements);
     let Form::Lines { ticks, series, .. } = &charts[0].form else { panic!("{charts:?}") };
     assert_eq!(ticks, &["p50", "p99.9"]);
-    assert_eq!(series[0].name, "vipgate/10k/half");
+    assert_eq!(series[0].name, "latency/10k/vipgate");
     assert!(series[1].reference, "{series:?}");
 }
 
