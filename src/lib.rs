@@ -3,6 +3,7 @@
 //! A library so that tests and `perf` can use the DPDK types; the binary is `main.rs`.
 
 pub mod args;
+pub mod cpu;
 pub mod demo;
 pub mod dpdk;
 pub mod hardware;

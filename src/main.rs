@@ -12,7 +12,7 @@ use control::admin;
 use control::config::{Config, ConfigErrors, Log, LogFormat};
 use tracing::error;
 use vipgate::args::{Cli, Command, ConfigCommand, ConfigFile, DemoArgs, Output, StatusArgs};
-use vipgate::{demo, run};
+use vipgate::{cpu, demo, run};
 
 /// The command did not do what it was asked.
 const FAILED: u8 = 1;
@@ -20,6 +20,10 @@ const FAILED: u8 = 1;
 const UNREACHABLE: u8 = 3;
 
 fn main() -> ExitCode {
+    if let Err(error) = cpu::check() {
+        eprintln!("vipgate: {error}");
+        return ExitCode::from(FAILED);
+    }
     if let Some(code) = demo::child() {
         return code;
     }

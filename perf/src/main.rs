@@ -65,6 +65,10 @@ struct Show {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = vipgate::cpu::check() {
+        eprintln!("perf: {error}");
+        return ExitCode::from(2);
+    }
     let command = Command::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     let colours = std::io::stderr().is_terminal();
