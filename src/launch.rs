@@ -10,6 +10,7 @@ use control::config::Idle;
 use core_affinity::CoreId;
 use dataplane::clock::Moment;
 use dataplane::counters::WorkerCounters;
+use dataplane::stages::Laps;
 use dataplane::worker::Worker;
 use tracing::{error, warn};
 
@@ -18,6 +19,8 @@ use crate::dpdk::{Eal, QueuePair, cycles};
 /// Empty polls after which a worker pauses between polls, and after which it sleeps.
 const PAUSE_AFTER: u32 = 16;
 const SLEEP_AFTER: u32 = 2_000;
+/// Of so many turns the stages of one are timed.
+const SAMPLED_TURNS: u64 = 64;
 /// How long it sleeps then: what a packet may wait at most, beside the timer's own slack.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -87,7 +90,7 @@ fn run(mut worker: Worker<QueuePair>, post: &Post, eal: &Eal, stop: &AtomicBool)
     let mut empty: u32 = 0;
     let mut before = cycles();
     while !stop.load(Ordering::Relaxed) {
-        let frames = worker.poll(Moment(before / cycles_per_milli));
+        let frames = turn(&mut worker, Moment(before / cycles_per_milli), &post.counters);
         let after = cycles();
         let spent = after.wrapping_sub(before);
         before = after;
@@ -106,6 +109,18 @@ fn run(mut worker: Worker<QueuePair>, post: &Post, eal: &Eal, stop: &AtomicBool)
             work.cycles.add(before.wrapping_sub(after));
         }
     }
+}
+
+/// One turn; of every so many the stages are timed.
+#[inline]
+fn turn(worker: &mut Worker<QueuePair>, now: Moment, counters: &WorkerCounters) -> usize {
+    if !counters.work.polls.get().is_multiple_of(SAMPLED_TURNS) {
+        return worker.poll(now);
+    }
+    let mut laps = Laps::start(cycles);
+    let frames = worker.poll_timed(now, &mut laps);
+    laps.count(frames, &counters.stages);
+    frames
 }
 
 /// Nothing came: how a worker waits for the next packet. Returns whether it took a nap.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 
 use crate::fib::PortId;
+use crate::stages::Stage;
 use crate::verdict::DropReason;
 
 /// A number one thread writes.
@@ -46,6 +47,8 @@ pub struct WorkerCounters {
     pub work: CachePadded<WorkCounters>,
     /// The connection table.
     pub conntrack: CachePadded<ConntrackCounters>,
+    /// Where cycles go.
+    pub stages: CachePadded<StageCounters>,
 }
 
 /// One worker's share of a port.
@@ -111,6 +114,15 @@ pub struct ConntrackCounters {
     pub reclassified: Counter,
 }
 
+/// Cycles by stage, of a sample of turns.
+#[derive(Debug, Default)]
+pub struct StageCounters {
+    /// Frames handled in the turns measured.
+    pub frames: Counter,
+    /// Their cycles, by [`Stage`] number.
+    pub cycles: [Counter; Stage::COUNT],
+}
+
 impl WorkerCounters {
     /// All zero, for this many ports.
     #[must_use]
@@ -120,6 +132,7 @@ impl WorkerCounters {
             drops: CachePadded::new(std::array::from_fn(|_| Counter::default())),
             work: CachePadded::default(),
             conntrack: CachePadded::default(),
+            stages: CachePadded::default(),
         }
     }
 

@@ -31,6 +31,7 @@ pub mod prefetch;
 pub mod rewrite;
 pub mod service;
 pub mod snapshot;
+pub mod stages;
 pub mod sync;
 pub mod tables;
 pub mod verdict;

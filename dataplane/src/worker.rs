@@ -16,6 +16,7 @@ use crate::flow::Address;
 use crate::handoff::{Batch, Handed, Links};
 use crate::nic::{BURST, Burst, Frame, Nic};
 use crate::snapshot::Reader;
+use crate::stages::{Stage, Stopwatch};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
@@ -119,15 +120,21 @@ impl<N: Nic> Worker<N> {
 
     /// One turn: everything that waits now, at most one burst a queue. Returns the number of frames handled.
     pub fn poll(&mut self, now: Moment) -> usize {
+        self.poll_timed(now, &mut ())
+    }
+
+    /// The same, with a stopwatch that is told at the end of every stage.
+    #[inline(always)]
+    pub fn poll_timed(&mut self, now: Moment, watch: &mut impl Stopwatch) -> usize {
         let changed = self.tables.refresh();
         self.engine.begin_burst(now);
         let mut frames = 0;
         for port in 0..self.queues.len() {
-            frames += self.receive(port, now);
+            frames += self.receive(port, now, watch);
         }
         for peer in 0..self.links.peers() {
             if let Some(batch) = self.links.take(peer) {
-                frames += self.take_over(batch, now);
+                frames += self.take_over(batch, now, watch);
             }
         }
         if self.id == 0 {
@@ -137,12 +144,15 @@ impl<N: Nic> Worker<N> {
         if now != self.ticked || changed {
             self.tick(now);
         }
+        watch.lap(Stage::Tick);
         self.flush();
+        watch.lap(Stage::Transmit);
         frames
     }
 
     /// One burst of one port: parse and hash all, then decide one after another.
-    fn receive(&mut self, index: usize, now: Moment) -> usize {
+    #[inline(always)]
+    fn receive(&mut self, index: usize, now: Moment, watch: &mut impl Stopwatch) -> usize {
         let mut burst = Burst::new();
         self.queues[index].receive(&mut burst);
         if burst.is_empty() {
@@ -154,27 +164,35 @@ impl<N: Nic> Worker<N> {
         let counters = &self.counters.ports[index];
         counters.rx_frames.add(burst.len() as u64);
         counters.rx_bytes.add(bytes as u64);
+        watch.lap(Stage::Receive);
         let mac = self.tables.get().fib.mac_word(port);
         for (frame, lane) in burst.iter().zip(self.lanes.iter_mut()) {
             self.engine.prepare(frame, mac, lane);
         }
         let count = burst.len();
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
-        self.process(count, burst.into_iter().map(|frame| (frame, arrival)), now);
+        self.process(count, burst.into_iter().map(|frame| (frame, arrival)), now, watch);
         count
     }
 
     /// Frames of our connections that other workers received.
-    fn take_over(&mut self, batch: Batch<N::Frame>, now: Moment) -> usize {
+    #[inline(always)]
+    fn take_over(
+        &mut self,
+        batch: Batch<N::Frame>,
+        now: Moment,
+        watch: &mut impl Stopwatch,
+    ) -> usize {
         let count = batch.len();
         self.counters.work.handed_in.add(count as u64);
+        watch.lap(Stage::Receive);
         let fib = &self.tables.get().fib;
         let mac = |handed: &Handed<N::Frame>| fib.mac_word(handed.arrival.port);
         for (handed, lane) in batch.iter().zip(self.lanes.iter_mut()) {
             self.engine.prepare(&handed.frame, mac(handed), lane);
         }
         let frames = batch.into_iter().map(|Handed { frame, arrival }| (frame, arrival));
-        self.process(count, frames, now);
+        self.process(count, frames, now, watch);
         count
     }
 
@@ -201,11 +219,14 @@ impl<N: Nic> Worker<N> {
         count: usize,
         frames: impl Iterator<Item = (N::Frame, Arrival)>,
         now: Moment,
+        watch: &mut impl Stopwatch,
     ) {
+        watch.lap(Stage::Prepare);
         let changes = self.engine.conntrack.changes();
         for lane in &mut self.lanes[..count] {
             self.engine.look_ahead(lane);
         }
+        watch.lap(Stage::LookAhead);
         for (lane, (mut frame, arrival)) in frames.enumerate() {
             let prepared = &self.lanes[lane % BURST];
             match self.engine.express(&mut frame, prepared, changes, self.tables.get()) {
@@ -214,9 +235,11 @@ impl<N: Nic> Worker<N> {
                 Passage::Refer => self.handle(frame, arrival, now),
             }
         }
+        watch.lap(Stage::Rewrite);
         if !self.newcomers.is_empty() {
             self.welcome(now);
         }
+        watch.lap(Stage::Open);
     }
 
     /// A frame of an unknown flow: kept until the burst is through, if it opens a connection.

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use dataplane::stages::Stage;
 use dataplane::verdict::DropReason;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -111,6 +112,16 @@ fn workers(out: &mut Out<'_>, workers: &[WorkerFacts]) -> fmt::Result {
         states.map(|(state, cycles)| (labels(id, worker, "state", state), cycles))
     });
     out.counter("worker_cycles", "CPU cycles in polls that found packets, and in others", cycles)?;
+    let stages = workers.iter().enumerate().flat_map(|(id, worker)| {
+        let cycles = worker.counters.stages.cycles.iter().zip(Stage::ALL);
+        cycles.map(move |(cycles, stage)| (labels(id, worker, "stage", stage.name()), cycles.get()))
+    });
+    out.counter("worker_stage_cycles", "CPU cycles by stage, of a sample of polls", stages)?;
+    out.counter(
+        "worker_stage_packets",
+        "Packets handled in the sample of polls whose stages are timed",
+        each(|w| w.counters.stages.frames.get()),
+    )?;
     let outcomes = workers.iter().enumerate().flat_map(|(id, worker)| {
         let work = &worker.counters.work;
         let outcomes = [
