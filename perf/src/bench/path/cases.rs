@@ -102,6 +102,14 @@ impl Case {
         }
     }
 
+    /// Whether it is told where the cycles go: for the plainest case of each size, and for new connections.
+    pub(super) fn tells_stages(&self) -> bool {
+        let Fill { kind, services, .. } = self.fill;
+        let packets = (self.pattern, self.sizes) == (Pattern::Uniform, Sizes::Shortest);
+        let traffic = matches!(self.traffic, Traffic::Forward | Traffic::New);
+        kind == Kind::UDP4 && services == SERVICES && packets && traffic
+    }
+
     /// Whether packets belong to connections that are open already, as the floor takes for granted.
     pub(super) fn is_established(&self) -> bool {
         matches!(self.traffic, Traffic::Forward | Traffic::Reply)

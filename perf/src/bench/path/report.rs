@@ -1,5 +1,7 @@
 //! From cycles per packet to what is told.
 
+use dataplane::stages::Stage;
+
 use super::cases::{Case, Traffic};
 use super::run::Costs;
 use crate::bench::rig::machine::Machine;
@@ -44,6 +46,11 @@ fn tell(told: &mut Vec<Measurement>, case: &Case, cost: &Costs, machine: &Machin
         told.push(rate.target(NEW_RATE));
     }
     told.push(metric(case, "ns_per_packet", "ns", nanoseconds));
+    if case.tells_stages() {
+        for (stage, cycles) in Stage::ALL.into_iter().zip(&cost.stages) {
+            told.push(metric(case, &format!("stage_{}", stage.name()), "cycles", cycles.clone()));
+        }
+    }
     if !cost.floor.is_empty() {
         told.push(metric(case, "floor", "cycles", cost.floor.clone()));
         let over = metric(case, "over_floor", "ratio", ratios(&cost.engine, &cost.floor));

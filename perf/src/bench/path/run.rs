@@ -4,6 +4,7 @@ use std::iter;
 use std::time::Duration;
 
 use dataplane::conntrack::ConntrackConfig;
+use dataplane::stages::Stage;
 use vipgate::dpdk::Mbuf;
 
 use super::cases::{Case, Fill, LARGE_TABLE, NEW, SMALL_TABLE, Traffic};
@@ -35,6 +36,8 @@ pub(super) struct Costs {
     pub(super) engine: Vec<f64>,
     /// Empty where the floor makes no sense.
     pub(super) floor: Vec<f64>,
+    /// By stage of the engine's turns.
+    pub(super) stages: [Vec<f64>; Stage::COUNT],
     /// The largest share of rounds that were interrupted.
     pub(super) interrupted: f64,
 }
@@ -145,6 +148,7 @@ impl Suite<'_> {
                 feed = Feed::new(case, open);
             }
             let engine = self.engine(bed, case, &mut feed)?;
+            let stages = bed.stages();
             let floor = match case.is_established() {
                 true => {
                     time(&mut self.floor, &mut self.ring, &mut feed, self.rounds / WARM_UP)?;
@@ -154,6 +158,9 @@ impl Suite<'_> {
             };
             if repetition > 0 {
                 costs.engine.push(per_packet(&engine));
+                for (costs, stage) in costs.stages.iter_mut().zip(stages) {
+                    costs.push(stage);
+                }
                 costs.floor.extend(floor.as_ref().map(per_packet));
                 for times in iter::once(engine).chain(floor) {
                     costs.interrupted = costs.interrupted.max(times.interrupted());
@@ -179,6 +186,7 @@ impl Suite<'_> {
             }
         };
         let before = bed.tally();
+        bed.stages();
         let times = time(bed, &mut self.ring, feed, rounds)?;
         let happened = bed.tally().since(&before);
         let packets = (rounds * RING) as u64;

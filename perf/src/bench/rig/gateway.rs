@@ -8,15 +8,16 @@ use crossbeam::queue::ArrayQueue;
 use dataplane::clock::Moment;
 use dataplane::conntrack::ConntrackConfig;
 use dataplane::conntrack::state::Timeouts;
-use dataplane::counters::WorkerCounters;
+use dataplane::counters::{Counter, WorkerCounters};
 use dataplane::engine::{Engine, EngineConfig};
 use dataplane::fib::PortId;
 use dataplane::handoff;
 use dataplane::hash::HashKey;
 use dataplane::snapshot::{self, Publisher};
+use dataplane::stages::{Laps, Stage};
 use dataplane::tables::Tables;
 use dataplane::worker::{KernelPath, Worker};
-use vipgate::dpdk::Mbuf;
+use vipgate::dpdk::{Mbuf, cycles};
 
 use super::bed::{Bed, Device};
 use super::machine::Machine;
@@ -30,6 +31,7 @@ const KERNEL_RING: usize = 64;
 /// As in the process.
 const FRAGMENTED_PACKETS: usize = 4096;
 const ANSWERS_PER_SECOND: u64 = 1000;
+const SAMPLED_TURNS: u64 = 64;
 /// Milliseconds in which a table of any size is swept.
 const SWEPT_MILLIS: u32 = 1_000_000;
 /// Turns in such a millisecond, and bytes of a table that are swept in one at least.
@@ -44,6 +46,15 @@ pub(crate) struct Gateway {
     counters: Arc<WorkerCounters>,
     longest_idle: Duration,
     turns_to_sweep: usize,
+    turns: u64,
+    sampled: Sampled,
+}
+
+/// What the stages of sampled turns have cost.
+#[derive(Clone, Debug, Default)]
+struct Sampled {
+    frames: u64,
+    cycles: [u64; Stage::COUNT],
 }
 
 /// A table for so many connections, of which open ones may idle for 1000 seconds, and those that began or end for
@@ -64,7 +75,14 @@ pub(crate) fn conntrack(v4: usize, v6: usize, short: Duration) -> ConntrackConfi
 impl Device for Gateway {
     #[inline]
     fn poll(&mut self, now: Moment) -> usize {
-        self.worker.poll(now)
+        self.turns = self.turns.wrapping_add(1);
+        if !self.turns.is_multiple_of(SAMPLED_TURNS) {
+            return self.worker.poll(now);
+        }
+        let mut laps = Laps::start(cycles);
+        let frames = self.worker.poll_timed(now, &mut laps);
+        laps.count(frames, &self.counters.stages);
+        frames
     }
 }
 
@@ -112,6 +130,8 @@ impl Bed<Gateway> {
                 publisher: publisher.clone(),
                 counters,
                 longest_idle: config.timeouts.tcp_established,
+                turns: 0,
+                sampled: Sampled::default(),
                 turns_to_sweep: (config.bytes().0 + config.bytes().1) / SWEPT_A_TURN,
             }))
         };
@@ -133,6 +153,18 @@ impl Bed<Gateway> {
     pub(crate) fn tally(&mut self) -> Tally {
         self.wait(1);
         Tally::read(&self.device.counters)
+    }
+
+    /// Cycles a packet by stage since the last call, as far as turns were sampled.
+    pub(crate) fn stages(&mut self) -> [f64; Stage::COUNT] {
+        let stages = &self.device.counters.stages;
+        let now = Sampled {
+            frames: stages.frames.get(),
+            cycles: stages.cycles.each_ref().map(Counter::get),
+        };
+        let before = std::mem::replace(&mut self.device.sampled, now.clone());
+        let frames = (now.frames - before.frames) as f64;
+        std::array::from_fn(|stage| (now.cycles[stage] - before.cycles[stage]) as f64 / frames)
     }
 
     /// Lets all connections end by time.
