@@ -3,6 +3,7 @@
 //! No I/O, and time only as an argument: the control loop ([`crate::control`]) and the offline tools use the same code.
 //! The cost of an event is that of the Service it concerns and its rivals, never that of the cluster.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
@@ -131,9 +132,9 @@ impl Assembly {
             compiled.insert(name, (rows, causes));
         }
         for name in rivals {
-            if !compiled.contains_key(&name) {
-                let rows = self.compile(&name);
-                compiled.insert(name, (rows, Causes::default()));
+            if let Entry::Vacant(rival) = compiled.entry(name) {
+                let rows = self.compile(rival.key());
+                rival.insert((rows, Causes::default()));
             }
         }
         let mut changed = None;
