@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 
 use fuzz::Target;
+use fuzz::burst::Bursts;
 use fuzz::express::Express;
 use fuzz::frame::Frames;
 use fuzz::pipeline::Pipeline;
@@ -43,6 +44,11 @@ fn pipelines() {
 #[test]
 fn express_ways() {
     replay("express", &mut Express::new());
+}
+
+#[test]
+fn bursts() {
+    replay("burst", &mut Bursts::new());
 }
 
 /// A fuzzer that could not make right checksums would see little.

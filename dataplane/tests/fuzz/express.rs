@@ -45,7 +45,7 @@ fn step(bytes: &[u8; STEP]) -> Step {
     }
 }
 
-fn oddity(&[kind, a, b, c]: &[u8; 4]) -> Oddity {
+pub fn oddity(&[kind, a, b, c]: &[u8; 4]) -> Oddity {
     match kind % 10 {
         0 => Oddity::Ttl(a % 4),
         1 => Oddity::Vlan,

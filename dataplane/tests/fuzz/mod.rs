@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "every target uses its own part")]
 
+pub mod burst;
 pub mod express;
 pub mod frame;
 pub mod pipeline;

@@ -188,7 +188,7 @@ impl Twins {
     }
 }
 
-fn odd(packet: Packet, v4: bool, oddity: &Oddity) -> Vec<u8> {
+pub fn odd(packet: Packet, v4: bool, oddity: &Oddity) -> Vec<u8> {
     let packet = match oddity {
         Oddity::Ttl(ttl) => packet.ttl(*ttl),
         Oddity::Vlan => packet.vlan(7),
@@ -216,7 +216,7 @@ fn odd(packet: Packet, v4: bool, oddity: &Oddity) -> Vec<u8> {
 }
 
 /// What a backend that got this frame sends back.
-fn answer(frame: &[u8], flags: u8) -> Option<Vec<u8>> {
+pub fn answer(frame: &[u8], flags: u8) -> Option<Vec<u8>> {
     let Ok(Parsed::Ip(headers)) = wire::parse(frame) else { return None };
     let tuple = headers.tuple()?.reversed();
     let end = |address: dataplane::flow::Address, port| SocketAddr::new(address.ip(), port);
