@@ -505,6 +505,8 @@ fn metrics_are_openmetrics_with_every_family() {
         "vipgate_worker_bursts_total{worker=\"1\",core=\"5\"} 100",
         "vipgate_worker_cycles_total{worker=\"0\",core=\"4\",state=\"busy\"} 250000",
         "vipgate_worker_cycles_total{worker=\"0\",core=\"4\",state=\"idle\"} 750000",
+        "vipgate_worker_stage_cycles_total{worker=\"0\",core=\"4\",stage=\"look_ahead\"} 0",
+        "vipgate_worker_stage_packets_total{worker=\"0\",core=\"4\"} 0",
         "vipgate_worker_packets_total{worker=\"0\",core=\"4\",outcome=\"forwarded\"} 1200",
         "vipgate_worker_packets_total{worker=\"0\",core=\"4\",outcome=\"punted\"} 0",
         "vipgate_drop_packets_total{reason=\"no_route\"} 10",
