@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 unset RUSTFLAGS
 
-targets=(frame pipeline express)
+targets=(frame pipeline express burst)
 folder=target/fuzz
 # Counters at every edge, for libFuzzer to see; operands of comparisons, for it to guess. What is compiled apart or
 # folded into one branch would be hidden from it.

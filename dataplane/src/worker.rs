@@ -232,7 +232,7 @@ impl<N: Nic> Worker<N> {
             match self.engine.express(&mut frame, prepared, changes, self.tables.get()) {
                 Passage::Sent(port) => self.send(frame, port),
                 Passage::Unknown => self.announce(frame, arrival, lane, now),
-                Passage::Refer => self.handle(frame, arrival, now),
+                Passage::Refer => self.handle_in_turn(frame, arrival, now),
             }
         }
         watch.lap(Stage::Rewrite);
@@ -249,8 +249,16 @@ impl<N: Nic> Worker<N> {
         match self.engine.foresee(&mut frame, prepared, &arrival, self.tables.get()) {
             Prospect::Opens => self.newcomers.push(Newcomer { frame, arrival, lane }),
             Prospect::Done(verdict) => self.finish(frame, arrival, verdict, now),
-            Prospect::Refer => self.handle(frame, arrival, now),
+            Prospect::Refer => self.handle_in_turn(frame, arrival, now),
         }
+    }
+
+    /// A frame that needs a decision, which may depend on what those before it in the burst open.
+    fn handle_in_turn(&mut self, frame: N::Frame, arrival: Arrival, now: Moment) {
+        if !self.newcomers.is_empty() {
+            self.welcome(now);
+        }
+        self.handle(frame, arrival, now);
     }
 
     #[inline(never)]
