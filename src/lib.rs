@@ -8,5 +8,6 @@ pub mod demo;
 pub mod dpdk;
 pub mod hardware;
 pub mod launch;
+pub mod notify;
 pub mod plane;
 pub mod run;

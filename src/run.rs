@@ -26,6 +26,7 @@ use tracing::{info, warn};
 use crate::dpdk::{Mbuf, QueuePair};
 use crate::hardware::{Hardware, HardwareError, port_count};
 use crate::launch::{Post, Workers};
+use crate::notify;
 use crate::plane::{Plane, PlaneError, Prepared};
 
 /// Frames a ring between workers and the kernel path holds.
@@ -125,7 +126,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         let plane = Plane::start(config, prepared, publisher, first, &kernel, &hardware.pool);
         let admin = Arc::new(Admin::new(facts, hardware.devices(), plane.control.clone()));
         tokio::select! {
-            () = servers.run(admin) => Ok(()),
+            () = servers.run(admin.clone()) => Ok(()),
+            () = notify::report(&admin) => Ok(()),
             reason = plane.run() => Err(RunError::ControlPlane(reason)),
             () = worker_lost(&workers) => Err(RunError::WorkerLost),
             () = ended() => Ok(()),
@@ -133,6 +135,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     });
 
     info!("stopping");
+    notify::stopping();
     workers.stop();
     drop(local);
     drop(runtime);
