@@ -42,15 +42,15 @@ fn the_daemonsets_rights_are_enough_and_its_roles_are_all_used() {
     let mut process: Process = start(&namespace, &folder.0, api.port);
 
     // Half of what is listed is no table to serve from.
-    let status = hear(&manager, "STATUS=");
-    assert!(status.contains("no complete list of Services"), "{status}\n{}", folder.log());
+    let status = hear(&manager, &folder, "STATUS=");
+    assert!(status.contains("no complete list of Services"), "{status}");
     manager.set_read_timeout(Some(WHILE)).expect("a time");
     while let Ok(told) = receive(&manager) {
         assert!(!told.contains("READY=1"), "ready without Services: {told}");
     }
     manager.set_read_timeout(Some(LIMIT)).expect("a time");
     api.answers_slices.store(true, Ordering::Relaxed);
-    hear(&manager, "READY=1");
+    hear(&manager, &folder, "READY=1");
 
     let granted = manifests::granted();
     let begin = Instant::now();
@@ -61,7 +61,7 @@ fn the_daemonsets_rights_are_enough_and_its_roles_are_all_used() {
 
     let pid = i32::try_from(process.child().id()).expect("process ids are small");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
-    hear(&manager, "STOPPING=1");
+    hear(&manager, &folder, "STOPPING=1");
     let ended = process.child().wait().expect("it is our child");
     assert_eq!(ended.code(), Some(0), "{}", folder.log());
 }
@@ -107,9 +107,9 @@ fn start(namespace: &Namespace, folder: &Path, api: u16) -> Process {
 }
 
 /// Waits until the process tells its manager something that contains a text.
-fn hear(manager: &UnixDatagram, what: &str) -> String {
+fn hear(manager: &UnixDatagram, folder: &Folder, what: &str) -> String {
     loop {
-        let told = receive(manager).unwrap_or_else(|error| panic!("no {what}: {error}"));
+        let told = receive(manager).unwrap_or_else(|e| panic!("no {what}: {e}\n{}", folder.log()));
         if told.contains(what) {
             return told;
         }
