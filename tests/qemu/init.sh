@@ -42,9 +42,16 @@ for device in /sys/bus/pci/devices/*; do
     esac
 done
 
+# As Debian's udev does it: TAP devices are anybody's who has the capability. As deploy/systemd does it: NICs belong to
+# the program's user, and the memory for their DMA may be locked.
+chmod 666 /dev/net/tun
+find /dev/vfio -type c ! -name vfio -exec chown 65534 {} +
+mkdir /run/vipgate && chown 65534 /run/vipgate
+ulimit -l unlimited
+
 # The program takes the place of the shell that notes its process id.
 (
-    sh -c 'echo $$ >/run/program.pid; . /etc/command'
+    RUNTIME_DIRECTORY=/run/vipgate sh -c 'echo $$ >/run/program.pid; . /etc/command'
     status=$?
     echo "guest: program ended with status $status"
     echo "$status" >/run/program.status

@@ -233,6 +233,9 @@ build_initramfs() {
     cp "$binary" "$root/usr/bin/$program"
     strip --strip-debug "$root/usr/bin/$program" 2>/dev/null || true # a debug build is most of the image
     copy_libraries_of "$binary"
+    # busybox's cannot change the user.
+    cp "$(command -v setpriv)" "$root/usr/bin/util-linux-setpriv"
+    copy_libraries_of "$(command -v setpriv)"
     local driver file
     for driver in "${drivers[@]}"; do
         file=$(find "$driver_folder" -name "librte_$driver.so" -print -quit)
@@ -279,7 +282,7 @@ copy_library() {
 # The guest's only job, as a line of shell.
 guest_command() {
     case $program in
-        vipgate) echo "exec vipgate run --config /etc/vipgate.yaml </dev/null" ;;
+        vipgate) echo "exec $(as_the_unit) vipgate run --config /etc/vipgate.yaml </dev/null" ;;
         testpmd)
             # Without a terminal testpmd ends at the end of its input; the console never ends.
             echo "exec testpmd -l 0-$queues --in-memory -m 128 -a 00:$client_pci.0 -a 00:$backend_pci.0 --" \
@@ -287,6 +290,15 @@ guest_command() {
                 "--total-num-mbufs=8192 </dev/console"
             ;;
     esac
+}
+
+# With the rights that the systemd unit gives, and its udev rule.
+as_the_unit() {
+    local names sets
+    names=$(sed -n 's/^AmbientCapabilities=//p' "$here/../../deploy/systemd/vipgate.service")
+    sets=-all$(tr ' ' '\n' <<<"$names" | sed 's/^CAP_/,+/' | tr -d '\n' | tr '[:upper:]' '[:lower:]')
+    echo "util-linux-setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs" \
+        "--bounding-set=$sets --inh-caps=$sets --ambient-caps=$sets"
 }
 
 # ---- namespaces, guest, backends
