@@ -6,7 +6,7 @@
 use crate::conntrack::key::{KeyV4, KeyV6};
 use crate::flow::{Address, Protocol, Tuple};
 use crate::wire::checksum::{self, Delta, fold};
-use crate::wire::{Headers, ICMPV6, Kind, TCP, UDP, ordinary, set_word, word};
+use crate::wire::{Headers, ICMPV6, Kind, SCTP, TCP, UDP, crc32c, ordinary, set_word, word};
 
 const V4_TTL: usize = 8;
 const V4_CHECKSUM: usize = 10;
@@ -17,6 +17,7 @@ const V6_SRC: usize = 8;
 const V6_DST: usize = 24;
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
+const SCTP_CHECKSUM: usize = 8;
 
 /// Rewrites a packet of flow `from` to flow `to`. A later fragment has no transport header to rewrite.
 pub fn translate(frame: &mut [u8], headers: &Headers, from: &Tuple, to: &Tuple) {
@@ -27,6 +28,9 @@ pub fn translate(frame: &mut [u8], headers: &Headers, from: &Tuple, to: &Tuple) 
     }
     if headers.kind == Kind::Later {
         return;
+    }
+    if headers.number == SCTP {
+        return set_sctp_ports(frame, headers, from, to);
     }
     set_ports(frame, headers.l4, to);
     let delta = addresses.word(from.sport, to.sport).word(from.dport, to.dport);
@@ -203,6 +207,21 @@ fn set_addresses(frame: &mut [u8], l3: usize, v4: bool, to: &Tuple) {
 
 fn set_ports(frame: &mut [u8], l4: usize, to: &Tuple) {
     frame[l4..l4 + 4].copy_from_slice(&to.ports().to_be_bytes());
+}
+
+/// SCTP's checksum knows nothing of addresses, but ports stand in what it covers (RFC 9260 section 6.8).
+fn set_sctp_ports(frame: &mut [u8], headers: &Headers, from: &Tuple, to: &Tuple) {
+    let difference = from.ports() ^ to.ports();
+    if difference == 0 {
+        return;
+    }
+    set_ports(frame, headers.l4, to);
+    let packet = &mut frame[headers.l4..headers.end];
+    let change = crc32c::change(difference.to_be_bytes(), packet.len() - 4);
+    let checksum = &mut packet[SCTP_CHECKSUM..SCTP_CHECKSUM + 4];
+    for (byte, change) in checksum.iter_mut().zip(change.to_le_bytes()) {
+        *byte ^= change;
+    }
 }
 
 /// Updates the transport checksum if it lies before `end`: a quoted packet may be cut in front of it.

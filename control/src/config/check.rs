@@ -199,6 +199,11 @@ fn conntrack(r: &mut Report<'_>, conntrack: file::Conntrack) -> Conntrack {
             tcp_half_open: time("tcpHalfOpen", &times.tcp_half_open, default.tcp_half_open),
             udp_unreplied: time("udp", &times.udp, default.udp_unreplied),
             udp_replied: time("udpStream", &times.udp_stream, default.udp_replied),
+            sctp_established: time(
+                "sctpEstablished",
+                &times.sctp_established,
+                default.sctp_established,
+            ),
         },
     }
 }

@@ -79,6 +79,7 @@ pub(super) struct Timeouts {
     pub(super) tcp_half_open: Option<Text>,
     pub(super) udp: Option<Text>,
     pub(super) udp_stream: Option<Text>,
+    pub(super) sctp_established: Option<Text>,
 }
 
 #[derive(Default, Deserialize)]

@@ -5,32 +5,35 @@
 
 use std::time::Duration;
 
+use crate::wire::sctp_chunks;
 use crate::wire::tcp_flags::{ACK, FIN, RST, SYN};
 
 /// State of a connection; both directions carry the same. Numbers fit four bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum State {
-    /// TCP: the client's SYN was seen.
+    /// TCP: the client's SYN was seen. SCTP: its INIT.
     SynSent = 0,
-    /// TCP: the backend answered it.
+    /// TCP, SCTP: the backend answered it.
     SynReceived = 1,
     /// TCP: open, or picked up in mid-stream and answered.
     Established = 2,
-    /// TCP: picked up in mid-stream, not answered yet (CTK-11).
+    /// TCP, SCTP: picked up in mid-stream, not answered yet (CTK-11).
     PickedUp = 3,
     /// TCP: the client has sent FIN.
     ClientFin = 4,
     /// TCP: the backend has sent FIN.
     BackendFin = 5,
-    /// TCP: both have sent FIN.
+    /// TCP: both have sent FIN. SCTP: one has begun to shut down.
     Closing = 6,
-    /// TCP: somebody has sent RST. Kept for a while: the RST may be forged (RFC 7857 section 2.2).
+    /// TCP: somebody has sent RST. SCTP: ABORT. Kept for a while: the RST may be forged (RFC 7857 section 2.2).
     Reset = 7,
-    /// UDP or other: no answer yet.
+    /// UDP: no answer yet.
     Unreplied = 8,
-    /// UDP or other: answered.
+    /// UDP: answered.
     UdpReplied = 9,
+    /// SCTP: open, or picked up in mid-stream and answered.
+    SctpEstablished = 10,
 }
 
 /// Who goes first when room is needed.
@@ -42,13 +45,13 @@ pub enum Class {
     Closing,
     /// Goes on, but can be found again: an answered UDP flow, or TCP that one side has closed.
     Answered,
-    /// Open TCP. Never evicted.
+    /// Open TCP or SCTP. Never evicted.
     Established,
 }
 
 impl State {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SynSent,
         Self::SynReceived,
         Self::Established,
@@ -59,6 +62,7 @@ impl State {
         Self::Reset,
         Self::Unreplied,
         Self::UdpReplied,
+        Self::SctpEstablished,
     ];
 
     /// The state after a TCP segment with these flags.
@@ -76,6 +80,27 @@ impl State {
             (Self::SynSent, true) if flags & SYN != 0 => Self::SynReceived,
             (Self::SynReceived, false) if flags & ACK != 0 && flags & SYN == 0 => Self::Established,
             (Self::PickedUp, true) => Self::Established,
+            _ => self,
+        }
+    }
+
+    /// The state after an SCTP packet that begins with a chunk of this type (RFC 9260 section 4).
+    #[must_use]
+    pub fn after_sctp(self, reply: bool, chunk: u8) -> Self {
+        use sctp_chunks::{
+            ABORT, COOKIE_ACK, COOKIE_ECHO, INIT_ACK, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE,
+        };
+        match (self, chunk, reply) {
+            (_, ABORT, _) => Self::Reset,
+            (Self::Reset | Self::Closing, ..) => self,
+            (Self::SctpEstablished, SHUTDOWN | SHUTDOWN_ACK | SHUTDOWN_COMPLETE, _) => {
+                Self::Closing
+            }
+            (Self::SynSent, INIT_ACK, true) => Self::SynReceived,
+            // The cookie is proof that the client heard the answer.
+            (Self::SynReceived, COOKIE_ECHO, false) => Self::SctpEstablished,
+            (Self::SynReceived, COOKIE_ACK, true) => Self::SctpEstablished,
+            (Self::PickedUp, _, true) => Self::SctpEstablished,
             _ => self,
         }
     }
@@ -116,7 +141,7 @@ impl State {
             Self::SynSent | Self::SynReceived | Self::PickedUp | Self::Unreplied => Class::HalfOpen,
             Self::Closing | Self::Reset => Class::Closing,
             Self::ClientFin | Self::BackendFin | Self::UdpReplied => Class::Answered,
-            Self::Established => Class::Established,
+            Self::Established | Self::SctpEstablished => Class::Established,
         }
     }
 }
@@ -136,6 +161,8 @@ pub struct Timeouts {
     pub udp_unreplied: Duration,
     /// UDP answered.
     pub udp_replied: Duration,
+    /// SCTP open: heartbeats come every 30 s (RFC 9260 section 16).
+    pub sctp_established: Duration,
 }
 
 impl Timeouts {
@@ -152,6 +179,7 @@ impl Timeouts {
             State::ClientFin | State::BackendFin => self.tcp_half_closed,
             State::Unreplied => self.udp_unreplied,
             State::UdpReplied => self.udp_replied,
+            State::SctpEstablished => self.sctp_established,
         };
         u16::try_from(limit.min(Self::MAX).as_secs()).unwrap_or(u16::MAX).max(1)
     }
@@ -167,6 +195,7 @@ impl Default for Timeouts {
             tcp_half_open: secs(30),
             udp_unreplied: secs(120),
             udp_replied: secs(300),
+            sctp_established: secs(210),
         }
     }
 }
@@ -276,6 +305,52 @@ mod tests {
             let mut state = *start;
             for (i, (reply, flags, expected)) in steps.iter().enumerate() {
                 state = state.after_tcp(*reply, *flags);
+                assert_eq!(state, *expected, "{name}, step {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn sctp_associations_open_and_close() {
+        use sctp_chunks::*;
+        const CLIENT: bool = false;
+        const BACKEND: bool = true;
+        const DATA: u8 = 0;
+        let cases: &[(&str, State, &[(bool, u8, State)])] = &[
+            (
+                "open, shut down by backend",
+                State::SynSent,
+                &[
+                    (CLIENT, INIT, State::SynSent),
+                    (BACKEND, INIT_ACK, State::SynReceived),
+                    (CLIENT, COOKIE_ECHO, State::SctpEstablished),
+                    (BACKEND, COOKIE_ACK, State::SctpEstablished),
+                    (CLIENT, DATA, State::SctpEstablished),
+                    (BACKEND, SHUTDOWN, State::Closing),
+                    (CLIENT, SHUTDOWN_ACK, State::Closing),
+                    (BACKEND, SHUTDOWN_COMPLETE, State::Closing),
+                ],
+            ),
+            (
+                "refused",
+                State::SynSent,
+                &[(BACKEND, ABORT, State::Reset), (CLIENT, DATA, State::Reset)],
+            ),
+            (
+                "picked up",
+                State::PickedUp,
+                &[(CLIENT, DATA, State::PickedUp), (BACKEND, DATA, State::SctpEstablished)],
+            ),
+            (
+                "what was never open does not look so",
+                State::SynSent,
+                &[(CLIENT, SHUTDOWN, State::SynSent), (CLIENT, COOKIE_ECHO, State::SynSent)],
+            ),
+        ];
+        for (name, start, steps) in cases {
+            let mut state = *start;
+            for (i, (reply, chunk, expected)) in steps.iter().enumerate() {
+                state = state.after_sctp(*reply, *chunk);
                 assert_eq!(state, *expected, "{name}, step {i}");
             }
         }

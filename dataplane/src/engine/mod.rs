@@ -27,7 +27,7 @@ use crate::service::{Decision, Match};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp_flags::{ACK, RST, SYN};
-use crate::wire::{self, Fragment, Headers, Kind, Parsed, ethernet, word};
+use crate::wire::{self, Fragment, Headers, Kind, Parsed, ethernet, sctp_chunks, word};
 use answers::{advertise, announces, answered, arp};
 pub use express::{Passage, Prepared};
 use forward::lacks_checksum;
@@ -217,6 +217,15 @@ impl Engine {
                 self.pass(&mut hit, next, packet.now);
                 Edit::Packet { from: *tuple, to: hit.to }
             }
+            Kind::Sctp { chunk, .. } => {
+                if !hit.reply && chunk == sctp_chunks::INIT && hit.state.reopens() {
+                    self.conntrack.remove(&hit);
+                    return self.untracked(frame, arrival, packet, tuple);
+                }
+                let next = hit.state.after_sctp(hit.reply, chunk);
+                self.pass(&mut hit, next, packet.now);
+                Edit::Packet { from: *tuple, to: hit.to }
+            }
             _ => {
                 let gone =
                     hit.backend != BackendId::NONE && !packet.tables.services.serves(hit.backend);
@@ -254,8 +263,11 @@ impl Engine {
         packet: &Packet<'_>,
         tuple: &Tuple,
     ) -> Verdict {
-        let opens =
-            matches!(packet.headers.kind, Kind::Tcp { flags, .. } if flags & (SYN | ACK) == SYN);
+        let opens = match packet.headers.kind {
+            Kind::Tcp { flags, .. } => flags & (SYN | ACK) == SYN,
+            Kind::Sctp { chunk, .. } => chunk == sctp_chunks::INIT,
+            _ => false,
+        };
         let EngineConfig { ports, workers, worker, secret, .. } = self.config;
         let destination = classify::destination(packet.tables, tuple, opens, ports, workers);
         let owner = classify::owner(packet.tables, &destination, tuple, ports, &secret, workers);
@@ -298,7 +310,7 @@ impl Engine {
         found: &Match<'_>,
     ) -> Verdict {
         let Some(state) = opening(packet.headers.kind) else {
-            let segment = matches!(packet.headers.kind, Kind::Tcp { .. });
+            let segment = matches!(packet.headers.kind, Kind::Tcp { .. } | Kind::Sctp { .. });
             let reason =
                 if segment { DropReason::NoConnection } else { DropReason::FragmentUnknown };
             return Verdict::Drop(reason);
@@ -430,6 +442,7 @@ fn opening(kind: Kind) -> Option<State> {
     match kind {
         Kind::Udp { .. } => Some(State::Unreplied),
         Kind::Tcp { flags, .. } => opening_segment(flags),
+        Kind::Sctp { chunk, .. } => opening_chunk(chunk),
         _ => None,
     }
 }
@@ -440,6 +453,18 @@ fn opening_segment(flags: u8) -> Option<State> {
         ACK => Some(State::PickedUp),
         // Resets, answers and segments without ACK belong to no connection that could go on.
         _ => None,
+    }
+}
+
+fn opening_chunk(chunk: u8) -> Option<State> {
+    use sctp_chunks::{
+        ABORT, COOKIE_ACK, ERROR, INIT, INIT_ACK, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE,
+    };
+    match chunk {
+        INIT => Some(State::SynSent),
+        // Answers and ends belong to no association that could go on.
+        INIT_ACK | COOKIE_ACK | ABORT | ERROR | SHUTDOWN | SHUTDOWN_ACK | SHUTDOWN_COMPLETE => None,
+        _ => Some(State::PickedUp),
     }
 }
 

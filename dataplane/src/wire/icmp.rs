@@ -1,11 +1,10 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443): echo, errors with the packet they quote, neighbour solicitation.
 
-use super::{Fragment, ICMPV6, Kind, TCP, UDP, checksum, ipv6, tuple};
+use super::{Fragment, ICMPV6, Kind, SCTP, TCP, UDP, checksum, ipv6, tuple};
 use crate::flow::{Address, Protocol, Tuple};
 use crate::verdict::DropReason;
 
 const HEADER: usize = 8;
-const SCTP: u8 = 132;
 
 pub(super) fn parse_v4(frame: &[u8], l4: usize, end: usize) -> Result<Kind, DropReason> {
     let message = &frame[l4..end];

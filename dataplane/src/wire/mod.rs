@@ -6,6 +6,7 @@
 //! Bytes behind the IP packet (Ethernet padding) are never looked at.
 
 pub mod checksum;
+pub mod crc32c;
 pub mod ethernet;
 mod icmp;
 mod ipv4;
@@ -23,6 +24,8 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// IANA protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
+/// IANA protocol number of SCTP.
+pub const SCTP: u8 = 132;
 
 /// TCP flag bits (RFC 9293 section 3.1).
 pub mod tcp_flags {
@@ -34,6 +37,28 @@ pub mod tcp_flags {
     pub const RST: u8 = 0x04;
     /// The acknowledgement number is valid.
     pub const ACK: u8 = 0x10;
+}
+
+/// SCTP chunk types (RFC 9260 section 3.2) that begin or end an association.
+pub mod sctp_chunks {
+    /// Begins an association.
+    pub const INIT: u8 = 1;
+    /// Answers it.
+    pub const INIT_ACK: u8 = 2;
+    /// Ends it at once.
+    pub const ABORT: u8 = 6;
+    /// Ends it in order.
+    pub const SHUTDOWN: u8 = 7;
+    /// Answers that.
+    pub const SHUTDOWN_ACK: u8 = 8;
+    /// Reports an error.
+    pub const ERROR: u8 = 9;
+    /// The initiator's second packet.
+    pub const COOKIE_ECHO: u8 = 10;
+    /// The association is open.
+    pub const COOKIE_ACK: u8 = 11;
+    /// The last packet.
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
 /// A frame that passed [`parse`].
@@ -88,6 +113,13 @@ pub enum Kind {
         /// The flow.
         tuple: Tuple,
     },
+    /// A whole SCTP packet.
+    Sctp {
+        /// The flow.
+        tuple: Tuple,
+        /// Type of the first chunk.
+        chunk: u8,
+    },
     /// An echo request with a correct checksum.
     EchoRequest,
     /// An ICMP error with a correct checksum about a packet with ports.
@@ -127,9 +159,10 @@ impl Headers {
     #[inline]
     pub fn tuple(&self) -> Option<Tuple> {
         match self.kind {
-            Kind::Tcp { tuple, .. } | Kind::Udp { tuple } | Kind::IcmpError { tuple, .. } => {
-                Some(tuple)
-            }
+            Kind::Tcp { tuple, .. }
+            | Kind::Udp { tuple }
+            | Kind::Sctp { tuple, .. }
+            | Kind::IcmpError { tuple, .. } => Some(tuple),
             _ => None,
         }
     }
@@ -194,6 +227,11 @@ fn transport(frame: &[u8], ip: Ip) -> Result<Headers, DropReason> {
                 return Err(DropReason::Malformed);
             }
             Kind::Udp { tuple: tuple(src, dst, header, Protocol::Udp) }
+        }
+        // The checksum covers all fragments: the first alone can't be given other ports.
+        SCTP if whole => {
+            let header = frame[l4..end].first_chunk::<16>().ok_or(short)?;
+            Kind::Sctp { tuple: tuple(src, dst, header, Protocol::Sctp), chunk: header[12] }
         }
         ICMP if v4 && whole => icmp::parse_v4(frame, l4, end)?,
         ICMPV6 if !v4 && whole => icmp::parse_v6(frame, src, dst, l4, end, ttl)?,

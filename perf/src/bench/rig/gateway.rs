@@ -68,6 +68,7 @@ pub(crate) fn conntrack(v4: usize, v6: usize, short: Duration) -> ConntrackConfi
         tcp_half_open: short,
         udp_unreplied: short,
         udp_replied: long,
+        sctp_established: long,
     };
     ConntrackConfig { connections_v4: v4, connections_v6: v6, timeouts }
 }
