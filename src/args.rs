@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use control::explain::Flow;
 
 /// A DPDK userspace gateway for Kubernetes Services.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -18,7 +19,8 @@ Examples:
   vipgate demo                                              see it work: no NIC, no cluster, no configuration
   vipgate config check --config /etc/vipgate/vipgate.yaml   find mistakes before a start
   vipgate run --config /etc/vipgate/vipgate.yaml            run the gateway
-  vipgate status                                            ask it how it is";
+  vipgate status                                            ask it how it is
+  vipgate explain --flow 'tcp 203.0.113.7:40000 -> 172.30.0.41:80'   ask it why";
 
 /// The commands.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -40,6 +42,18 @@ Examples:
 
 Exit status: 0 when it is ready, 1 when it is not, 3 when it can't be reached.")]
     Status(StatusArgs),
+
+    /// Say what happens to the first packet of a flow, and why
+    #[command(after_help = "\
+Examples:
+  vipgate explain --flow 'tcp 203.0.113.7:40000 -> 172.30.0.41:80'            ask the running gateway
+  vipgate explain --config vipgate.yaml --manifests deploy/ -o json \\
+      --flow 'udp [2001:db8::7]:5353 -> [fd00:30::a]:53'                      ask files, without a gateway
+  kubectl get svc,endpointslices -A -o yaml | vipgate explain --config vipgate.yaml --manifests - --flow '...'
+
+Of the configuration only `services` is looked at. Exit status: 0 when every flow was evaluated, 1 when something could
+not be read, 3 when the gateway can't be reached.")]
+    Explain(ExplainArgs),
 
     /// Show connections surviving a backend's end, on this machine alone
     #[command(after_help = "\
@@ -70,6 +84,28 @@ pub struct ConfigFile {
 pub struct StatusArgs {
     /// The admin socket of the gateway
     #[arg(long, value_name = "PATH", default_value = "/run/vipgate/vipgate.sock")]
+    pub socket: PathBuf,
+    /// How to print it
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Arguments of `vipgate explain`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct ExplainArgs {
+    /// A flow by its first packet: protocol, client, destination, as 'tcp 203.0.113.7:40000 -> 172.30.0.41:80'. May be
+    /// given many times
+    #[arg(long = "flow", value_name = "FLOW", required = true)]
+    pub flows: Vec<Flow>,
+    /// Explain by these objects instead of asking a gateway: a file, a folder, or - for standard input
+    #[arg(long, value_name = "FILE_OR_DIR")]
+    pub manifests: Option<PathBuf>,
+    /// The configuration (YAML) that goes with `--manifests`
+    #[arg(long, value_name = "FILE", requires = "manifests")]
+    pub config: Option<PathBuf>,
+    /// The admin socket of the gateway
+    #[arg(long, value_name = "PATH", default_value = "/run/vipgate/vipgate.sock")]
+    #[arg(conflicts_with = "manifests")]
     pub socket: PathBuf,
     /// How to print it
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]

@@ -10,8 +10,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use control::admin;
 use control::config::{Config, ConfigErrors, Log, LogFormat};
+use control::explain;
 use tracing::error;
-use vipgate::args::{Cli, Command, ConfigCommand, ConfigFile, DemoArgs, Output, StatusArgs};
+use vipgate::args::{
+    Cli, Command, ConfigCommand, ConfigFile, DemoArgs, ExplainArgs, Output, StatusArgs,
+};
 use vipgate::{cpu, demo, run};
 
 /// The command did not do what it was asked.
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(ConfigFile { config }) => run(&config),
         Command::Status(arguments) => status(&arguments),
+        Command::Explain(arguments) => explain(arguments),
         Command::Demo(DemoArgs { json, keep }) => demo::run(demo::Options { json, keep }),
         Command::Config(ConfigCommand::Check(ConfigFile { config })) => check(&config),
         Command::Version => {
@@ -83,19 +87,60 @@ fn status(arguments: &StatusArgs) -> ExitCode {
             return ExitCode::from(UNREACHABLE);
         }
     };
-    let text = match arguments.output {
-        Output::Table => Ok(admin::render(&status)),
-        Output::Json => serde_json::to_string_pretty(&status).map_err(|error| error.to_string()),
-        Output::Yaml => serde_saphyr::to_string(&status).map_err(|error| error.to_string()),
-    };
-    match text {
-        Ok(text) => println!("{}", text.trim_end()),
-        Err(error) => {
-            eprintln!("cannot print the status: {error}");
-            return ExitCode::from(FAILED);
-        }
+    if !print(arguments.output, &status, admin::render) {
+        return ExitCode::from(FAILED);
     }
     if status.not_ready.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+fn explain(arguments: ExplainArgs) -> ExitCode {
+    let ExplainArgs { flows, manifests, config, socket, output } = arguments;
+    let told = match manifests {
+        None => match admin::explain(&socket, flows) {
+            Ok(told) => told,
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::from(UNREACHABLE);
+            }
+        },
+        Some(manifests) => {
+            // Any part of a configuration will do, and none is one without a node.
+            let config = match config {
+                Some(path) => Config::load(&path),
+                None => Config::parse("{}", "the default configuration"),
+            };
+            let config = match config {
+                Ok(config) => config,
+                Err(errors) => return refuse(&errors),
+            };
+            match explain::explain_manifests(&config, &manifests, &flows) {
+                Ok((told, problems)) => {
+                    problems.iter().for_each(|problem| eprintln!("{problem}"));
+                    told
+                }
+                Err(error) => {
+                    eprintln!("{}: {error}", manifests.display());
+                    return ExitCode::from(FAILED);
+                }
+            }
+        }
+    };
+    let printed = print(output, &told, |told| explain::render(told));
+    if printed { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+/// Prints a value in the form that was asked for; says so when it can't.
+fn print<T: serde::Serialize>(output: Output, value: &T, table: impl Fn(&T) -> String) -> bool {
+    let text = match output {
+        Output::Table => Ok(table(value)),
+        Output::Json => serde_json::to_string_pretty(value).map_err(|error| error.to_string()),
+        Output::Yaml => serde_saphyr::to_string(value).map_err(|error| error.to_string()),
+    };
+    match &text {
+        Ok(text) => println!("{}", text.trim_end()),
+        Err(error) => eprintln!("cannot print it: {error}"),
+    }
+    text.is_ok()
 }
 
 fn start_log(log: Log) {

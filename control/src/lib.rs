@@ -27,6 +27,7 @@ pub mod claims;
 pub mod compile;
 pub mod config;
 pub mod control;
+pub mod explain;
 pub mod kernel;
 pub mod object;
 mod pending;

@@ -200,6 +200,12 @@ impl Fib {
         self.routes[index as usize]
     }
 
+    /// Number of ports.
+    #[must_use]
+    pub fn ports(&self) -> PortId {
+        PortId::try_from(self.ports.len()).unwrap_or(PortId::MAX)
+    }
+
     /// A port's facts. Panics on an id that is not configured: ids come from the configuration only.
     #[must_use]
     #[inline]

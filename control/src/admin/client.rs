@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Status;
 use super::protocol::{ANSWER_MAX, Answer, Command, PATIENCE, Request, Response, VERSION};
+use crate::explain::{Explanation, Flow};
 
 /// How long to wait: for a place, and for the answer.
 const WAIT: Duration = PATIENCE.saturating_mul(3);
@@ -40,6 +41,16 @@ pub fn status(socket: &Path) -> Result<Status, ClientError> {
     match ask(socket, Command::Status)? {
         Answer::Status(status) => Ok(*status),
         Answer::Error(message) => Err(ClientError::Refused(message)),
+        Answer::Explain(_) => Err(ClientError::Refused("it answered another question".into())),
+    }
+}
+
+/// Asks the process behind a socket what would happen to these flows.
+pub fn explain(socket: &Path, flows: Vec<Flow>) -> Result<Vec<Explanation>, ClientError> {
+    match ask(socket, Command::Explain(flows))? {
+        Answer::Explain(explanations) => Ok(explanations),
+        Answer::Error(message) => Err(ClientError::Refused(message)),
+        Answer::Status(_) => Err(ClientError::Refused("it answered another question".into())),
     }
 }
 

@@ -25,7 +25,7 @@ mod table;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-pub use client::{ClientError, status};
+pub use client::{ClientError, explain, status};
 pub use facts::{Devices, PoolFacts, PortFacts, WorkerFacts};
 pub use health::{Check, Readiness};
 pub use servers::{AdminError, Servers};
@@ -38,7 +38,8 @@ pub use table::render;
 use health::FirstTables;
 use sample::Samples;
 
-use crate::control::Handle;
+use crate::control::{Ended, Handle, View};
+use crate::explain::{Explainer, Explanation, Flow, Scene};
 
 /// Everything there is to say; shared by the servers.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Admin {
     devices: Arc<dyn Devices>,
     control: Handle,
     seen: Mutex<Seen>,
+    /// Made when somebody asks.
+    explainer: Arc<Mutex<Option<Explainer>>>,
 }
 
 /// What must be remembered from one look to the next.
@@ -61,13 +64,34 @@ impl Admin {
     /// For these workers, in order of their ids.
     #[must_use]
     pub fn new(workers: Vec<WorkerFacts>, devices: Arc<dyn Devices>, control: Handle) -> Self {
-        Self { started: Instant::now(), workers, devices, control, seen: Mutex::default() }
+        Self {
+            started: Instant::now(),
+            workers,
+            devices,
+            control,
+            seen: Mutex::default(),
+            explainer: Arc::default(),
+        }
     }
 
     /// Looks at what workers have done since the last look; [`Servers::run`] does so every second. Until the second
     /// look no worker counts as polling.
     pub fn sample(&self) {
         self.seen().samples.take(&self.workers);
+    }
+
+    /// What would happen to these flows, by the tables as they are. Errors with a sentence for the client.
+    async fn explain(&self, flows: Vec<Flow>) -> Result<Vec<Explanation>, String> {
+        let explainer = self.explainer.clone();
+        let explain = move |view: &View<'_>| {
+            let tables = view.publisher.tables();
+            let scene =
+                Scene { assembly: view.assembly, tables, ports: tables.fib.ports(), routes: true };
+            let mut explainer = explainer.lock().unwrap_or_else(|e| e.into_inner());
+            let explainer = explainer.get_or_insert_with(|| Explainer::new(scene.ports));
+            flows.iter().map(|flow| explainer.explain(flow, &scene)).collect()
+        };
+        self.control.inspect(explain).await.map_err(|error: Ended| error.to_string())
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

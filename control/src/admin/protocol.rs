@@ -1,6 +1,7 @@
 //! What is said on the admin socket: one JSON object in a line each way, then the connection ends.
 //!
-//! `{"version":1,"command":"status"}` is answered with `{"version":1,"status":{…}}` or `{"version":1,"error":"…"}`.
+//! `{"version":1,"command":"status"}` is answered with `{"version":1,"status":{…}}` or `{"version":1,"error":"…"}`,
+//! `{"version":1,"command":{"explain":["tcp 203.0.113.7:40000 -> 172.30.0.41:80"]}}` with `{"version":1,"explain":[…]}`.
 //! Any tool that can write a line to a unix socket can ask.
 
 use std::time::Duration;
@@ -8,11 +9,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Status;
+use crate::explain::{Explanation, Flow};
 
 /// Version of the protocol; raised when an old client would misread a new answer.
 pub(super) const VERSION: u32 = 1;
 /// Longest request in bytes, with its line end.
-pub(super) const REQUEST_MAX: usize = 4096;
+pub(super) const REQUEST_MAX: usize = 1 << 20;
 /// Longest answer a client reads, in bytes.
 pub(super) const ANSWER_MAX: u64 = 256 << 20;
 /// How long a request may take to arrive, and an answer to be taken.
@@ -29,6 +31,7 @@ pub(super) struct Request {
 #[serde(rename_all = "camelCase")]
 pub(super) enum Command {
     Status,
+    Explain(Vec<Flow>),
 }
 
 /// An answer.
@@ -43,6 +46,7 @@ pub(super) struct Response {
 #[serde(rename_all = "camelCase")]
 pub(super) enum Answer {
     Status(Box<Status>),
+    Explain(Vec<Explanation>),
     Error(String),
 }
 

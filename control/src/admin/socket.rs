@@ -77,6 +77,9 @@ async fn serve_one(mut stream: UnixStream, admin: &Admin) -> io::Result<()> {
         Ok(Request { command: Command::Status, .. }) => {
             Answer::Status(Box::new(admin.status().await))
         }
+        Ok(Request { command: Command::Explain(flows), .. }) => {
+            admin.explain(flows).await.map_or_else(Answer::Error, Answer::Explain)
+        }
         Err(message) => Answer::Error(message),
     };
     timeout(PATIENCE, stream.write_all(&answer.into_line())).await??;

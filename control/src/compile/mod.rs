@@ -99,7 +99,7 @@ fn row(
 }
 
 /// `namespace/name:port`, the port by its name if it has one.
-fn row_name(service: &Service, port: &Port) -> Arc<str> {
+pub(crate) fn row_name(service: &Service, port: &Port) -> Arc<str> {
     match port.name.as_str() {
         "" => format!("{}:{}", service.name, port.number).into(),
         name => format!("{}:{name}", service.name).into(),
@@ -107,7 +107,7 @@ fn row_name(service: &Service, port: &Port) -> Arc<str> {
 }
 
 /// Endpoints of a Service port, sorted by address and port (EPS-10), each once (EPS-7).
-fn endpoints<'a>(
+pub(crate) fn endpoints<'a>(
     slices: impl Iterator<Item = &'a Slice>,
     port: &Port,
     v4: bool,

@@ -211,6 +211,18 @@ pub struct Match<'a> {
 }
 
 impl<'a> Match<'a> {
+    /// Which policies apply.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.entry.class
+    }
+
+    /// Client ranges allowed; empty allows all.
+    #[must_use]
+    pub fn allowed_sources(&self) -> &'a [IpNet] {
+        &self.entry.allowed_sources
+    }
+
     /// What upstream decides by destination, policy and source (VER), in its order: source ranges (LSR), no endpoints
     /// (REJ-1), the policy's list, an empty list (REJ-2, REJ-3).
     #[must_use]
