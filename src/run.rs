@@ -11,6 +11,7 @@ use std::time::Duration;
 use control::admin::{Admin, AdminError, Servers, WorkerFacts};
 use control::config::Config;
 use crossbeam::queue::ArrayQueue;
+use dataplane::affinity::Affinity;
 use dataplane::conntrack::ConntrackConfig;
 use dataplane::counters::WorkerCounters;
 use dataplane::engine::{Engine, EngineConfig};
@@ -96,6 +97,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
 
     // From here on packets move.
     let secret = HashKey::new(RandomState::new().build_hasher().finish());
+    let affinity = Arc::new(Affinity::new(config.conntrack.affinity_clients as usize, secret));
     let mut facts = Vec::new();
     let mut workers = Vec::new();
     let links = handoff::mesh(count);
@@ -107,6 +109,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             workers: count,
             ports: port_count(config),
             secret,
+            affinity: affinity.clone(),
             conntrack: conntrack.clone(),
             fragmented_packets: FRAGMENTED_PACKETS,
             rejects_per_second: ANSWERS_PER_SECOND,
@@ -181,7 +184,8 @@ fn drain(kernel: &KernelPath<Mbuf>) {
 }
 
 fn conntrack_config(config: &Config) -> ConntrackConfig {
-    let control::config::Conntrack { connections, connections_v6, timeouts } = &config.conntrack;
+    let control::config::Conntrack { connections, connections_v6, timeouts, .. } =
+        &config.conntrack;
     ConntrackConfig {
         connections_v4: *connections as usize,
         connections_v6: *connections_v6 as usize,

@@ -54,10 +54,10 @@ pub struct Settings {
 /// The node addresses that serve node ports (NPT-2, NPT-8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NodePortAddresses {
-    /// Every address but loopback.
+    /// Nothing is said (NPT-4): the primary address of a family that `nodeIPs` names, else every address of it.
     #[default]
-    All,
-    /// The first of `nodeIPs` in each family.
+    Unset,
+    /// The first of `nodeIPs` in each family, and none of a family without.
     Primary,
     /// Addresses inside one of these; a family without any serves all of its addresses.
     Within(Vec<IpNet>),
@@ -81,7 +81,7 @@ impl Default for Settings {
             cluster_cidrs: Vec::new(),
             service_cidrs: Vec::new(),
             masquerade_all: false,
-            node_port_addresses: NodePortAddresses::All,
+            node_port_addresses: NodePortAddresses::Unset,
             reject_unknown_cluster_ip_ports: true,
         }
     }
@@ -115,6 +115,7 @@ impl Settings {
             service_cidrs: self.service_cidrs.clone(),
             masquerade_all: self.masquerade_all,
             reject_unknown_cluster_ip_ports: self.reject_unknown_cluster_ip_ports,
+            reject_unknown_external_ports: self.role == Role::Edge,
             ..Node::default()
         }
     }
@@ -125,7 +126,9 @@ impl Settings {
             return false;
         }
         match &self.node_port_addresses {
-            NodePortAddresses::All => true,
+            NodePortAddresses::Unset => {
+                self.primary(address.is_ipv4()).is_none_or(|primary| primary == address)
+            }
             NodePortAddresses::Primary => self.primary(address.is_ipv4()) == Some(address),
             NodePortAddresses::Within(nets) => {
                 let mut family =
@@ -204,7 +207,7 @@ fn each<'a, T>(
 
 fn node_port_addresses(texts: &[String]) -> Result<NodePortAddresses, SettingsError> {
     match texts {
-        [] => Ok(NodePortAddresses::All),
+        [] => Ok(NodePortAddresses::Unset),
         [only] if only == PRIMARY => Ok(NodePortAddresses::Primary),
         _ if texts.iter().any(|text| text == PRIMARY) => Err(SettingsError {
             field: "nodePortAddresses".into(),
@@ -229,7 +232,7 @@ impl Settings {
             service_cidrs: texts(&self.service_cidrs),
             masquerade_all: self.masquerade_all,
             node_port_addresses: match &self.node_port_addresses {
-                NodePortAddresses::All => Vec::new(),
+                NodePortAddresses::Unset => Vec::new(),
                 NodePortAddresses::Primary => vec![PRIMARY.into()],
                 NodePortAddresses::Within(nets) => texts(nets),
             },
@@ -303,8 +306,9 @@ mod tests {
         let addresses = ["127.0.0.1", "192.0.2.1", "198.51.100.1", "::1", "2001:db8::1"];
         let addresses = addresses.map(|ip| ip.parse().expect("valid"));
         for (option, expected) in [
-            // NPT-4: match-all is everything but loopback.
-            ("[]", vec!["192.0.2.1", "198.51.100.1", "2001:db8::1"]),
+            // NPT-4: match-all is everything but loopback; unset is the primary address where one is known.
+            ("[0.0.0.0/0, '::/0']", vec!["192.0.2.1", "198.51.100.1", "2001:db8::1"]),
+            ("[]", vec!["192.0.2.1", "2001:db8::1"]),
             // NPT-2: a family without ranges serves all, a zero range means all.
             ("[192.0.2.0/24]", vec!["192.0.2.1", "2001:db8::1"]),
             ("['0.0.0.0/0', '2001:db8::/32']", vec!["192.0.2.1", "198.51.100.1", "2001:db8::1"]),

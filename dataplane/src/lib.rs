@@ -7,6 +7,7 @@
 //!    ([`conntrack`]).
 //! 3. A known connection moves on in its state machine. An unknown packet is classified ([`classify`]): another worker's
 //!    ([`handoff`]), the kernel's, a Service's ([`service`]) or somebody's on the way through.
+//!    A Service with ClientIP affinity remembers its clients ([`affinity`]).
 //! 4. The packet is routed ([`fib`]), rewritten ([`rewrite`]) or turned into its own answer ([`answer`]).
 //! 5. The [`verdict`] says where it goes; [`counters`] say what became of it.
 //!
@@ -15,6 +16,7 @@
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "test data is small"))]
 
+pub mod affinity;
 pub mod answer;
 pub mod classify;
 pub mod clock;

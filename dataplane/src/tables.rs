@@ -38,6 +38,8 @@ pub struct Node {
     pub masquerade_all: bool,
     /// Refuse unknown ports of cluster IPs (REJ-10).
     pub reject_unknown_cluster_ip_ports: bool,
+    /// Refuse unknown ports of external addresses (OPN-6), which upstream leaves to a host that has nobody there.
+    pub reject_unknown_external_ports: bool,
     /// Masquerade addresses; when none of a family is set, the egress port's address serves.
     pub masquerade_pool: Vec<IpAddr>,
     /// Source ports masquerading may use; split among workers.
@@ -98,6 +100,16 @@ impl Node {
     #[must_use]
     pub fn serves_node_ports(&self, address: IpAddr) -> bool {
         self.node_port_addresses.binary_search(&address).is_ok()
+    }
+
+    /// Whether a port that no Service has is refused at a Service's cluster IP, or at an external address.
+    #[must_use]
+    pub fn rejects_unknown_port(&self, cluster: bool) -> bool {
+        if cluster {
+            self.reject_unknown_cluster_ip_ports
+        } else {
+            self.reject_unknown_external_ports
+        }
     }
 
     /// Whether the workers of `port` answer ARP and neighbour solicitations for a VIP.

@@ -8,6 +8,8 @@
 
 mod support;
 
+#[path = "packets/affinity.rs"]
+mod affinity;
 #[path = "packets/answers.rs"]
 mod answers;
 #[path = "packets/fragments.rs"]
@@ -22,6 +24,8 @@ mod lifetime;
 mod limits;
 #[path = "packets/malformed.rs"]
 mod malformed;
+#[path = "packets/sctp.rs"]
+mod sctp;
 #[path = "packets/transit.rs"]
 mod transit;
 #[path = "packets/verdicts.rs"]
@@ -179,6 +183,8 @@ fn all() -> Vec<Case> {
         kernel::cases(),
         lifetime::cases(),
         limits::cases(),
+        sctp::cases(),
+        affinity::cases(),
     ]
     .into_iter()
     .flatten()
@@ -207,7 +213,10 @@ macro_rules! run_tables {
 }
 
 mod tables {
-    run_tables!(malformed, verdicts, transit, answers, icmp, fragments, kernel, lifetime, limits);
+    run_tables!(
+        malformed, verdicts, transit, answers, icmp, fragments, kernel, lifetime, limits, sctp,
+        affinity
+    );
 }
 
 #[test]

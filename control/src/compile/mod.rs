@@ -94,6 +94,9 @@ fn row(
         serving,
         internal_local,
         external_local,
+        affinity: service
+            .affinity
+            .map(|timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)),
         frontends,
     }
 }

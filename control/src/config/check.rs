@@ -20,6 +20,8 @@ use super::{
 
 /// kube-proxy's port, on loopback: metrics tell much about a cluster.
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10256);
+/// Two MiB.
+const AFFINITY_CLIENTS: u32 = 1 << 18;
 /// Used by all gateways that were not told another one.
 const DEFAULT_FLEET_SEED: u64 = 0x7669_7067_6174_6521;
 
@@ -180,6 +182,7 @@ fn conntrack(r: &mut Report<'_>, conntrack: file::Conntrack) -> Conntrack {
     let room = || value::number(1000..=100_000_000u32);
     let connections = r.value("connections", &conntrack.connections, room()).unwrap_or(1_000_000);
     let connections_v6 = r.value("connectionsV6", &conntrack.connections_v6, room());
+    let affinity_clients = r.value("affinityClients", &conntrack.affinity_clients, room());
     let times = conntrack.timeouts.unwrap_or_default();
     let default = Timeouts::default();
     let mut time = |key, text: &Option<Text>, default: Duration| {
@@ -188,6 +191,7 @@ fn conntrack(r: &mut Report<'_>, conntrack: file::Conntrack) -> Conntrack {
     Conntrack {
         connections,
         connections_v6: connections_v6.unwrap_or_else(|| (connections / 4).max(1000)),
+        affinity_clients: affinity_clients.unwrap_or(AFFINITY_CLIENTS),
         timeouts: Timeouts {
             tcp_established: time(
                 "tcpEstablished",

@@ -67,6 +67,7 @@ pub(super) struct Memory {
 pub(super) struct Conntrack {
     pub(super) connections: Option<Text>,
     pub(super) connections_v6: Option<Text>,
+    pub(super) affinity_clients: Option<Text>,
     pub(super) timeouts: Option<Timeouts>,
 }
 

@@ -143,6 +143,8 @@ pub struct Conntrack {
     pub connections: u32,
     /// IPv6 connections a worker has room for.
     pub connections_v6: u32,
+    /// Clients of Services with affinity remembered at a time, by all workers together.
+    pub affinity_clients: u32,
     /// How long silent connections are kept.
     pub timeouts: Timeouts,
 }

@@ -13,6 +13,9 @@ mod probe;
 mod render;
 mod story;
 
+use std::sync::Arc;
+
+use dataplane::affinity::Affinity;
 use dataplane::classify::{self, Destination};
 use dataplane::clock::Moment;
 use dataplane::conntrack::ConntrackConfig;
@@ -152,6 +155,8 @@ impl Explainer {
             ports,
             // Decides where connections stand in a table of this process alone, and source ports.
             secret: HashKey::new(0),
+            // Nothing may be left behind.
+            affinity: Arc::new(Affinity::new(0, HashKey::new(0))),
             conntrack,
             fragmented_packets: 1,
             rejects_per_second: u64::from(u32::MAX),

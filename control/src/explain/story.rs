@@ -83,6 +83,9 @@ impl<'a> Story<'a> {
         }
         self.policy(found, &source, settings);
         self.endpoints(found, service, port, told);
+        if let Some(seconds) = found.row.affinity {
+            self.add("affinity", format!("ClientIP: who opened a connection in the last {seconds} s keeps its endpoint (AFF-3); here the client is taken for a new one"));
+        }
         if let Some(backends) = &told.backends {
             self.masquerade(
                 found,

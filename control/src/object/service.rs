@@ -295,10 +295,7 @@ fn source_ranges(spec: &api::ServiceSpec, report: &mut Report) -> Option<Vec<IpN
 fn affinity(spec: &api::ServiceSpec, report: &mut Report) -> Option<Duration> {
     match spec.session_affinity.as_deref() {
         None | Some("" | "None") => return None,
-        Some("ClientIP") => {
-            let note = "not kept yet: connections are spread as without it";
-            report.add("spec.sessionAffinity", Reason::Note(note.into()));
-        }
+        Some("ClientIP") => {}
         Some(other) => {
             let reason = Reason::Value { value: other.into(), expected: "None or ClientIP" };
             report.add("spec.sessionAffinity", reason);

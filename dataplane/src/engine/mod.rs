@@ -12,6 +12,10 @@ mod express;
 mod forward;
 mod newcomers;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::affinity::{Affinity, Visit};
 use crate::answer;
 use crate::classify::{self, Destination};
 use crate::clock::{Moment, RateLimit};
@@ -23,7 +27,7 @@ use crate::fragments::Fragments;
 use crate::hash::{HashKey, low32, reduce};
 use crate::nic::{BURST, Frame};
 use crate::service::backends::BackendId;
-use crate::service::{Decision, Match};
+use crate::service::{Choice, Decision, Match, Row};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp_flags::{ACK, RST, SYN};
@@ -44,6 +48,8 @@ pub struct EngineConfig {
     pub ports: PortId,
     /// Secret; the same for all workers, because it decides ownership.
     pub secret: HashKey,
+    /// What all workers know of clients with affinity.
+    pub affinity: Arc<Affinity>,
     /// The connection table.
     pub conntrack: ConntrackConfig,
     /// Packets in fragments remembered at a time.
@@ -280,13 +286,13 @@ impl Engine {
         }
         match destination {
             Destination::Service(found) => self.open(frame, arrival, packet, tuple, &found),
-            Destination::VipPortUnknown { cluster: true }
-                if !packet.tables.node.reject_unknown_cluster_ip_ports =>
-            {
-                Verdict::Drop(DropReason::VipPortUnknown)
+            Destination::VipPortUnknown { cluster } => {
+                if packet.tables.node.rejects_unknown_port(cluster) {
+                    self.reject(frame, arrival, packet)
+                } else {
+                    Verdict::Drop(DropReason::VipPortUnknown)
+                }
             }
-            // Upstream leaves ports of external addresses to the host; here is none that would refuse (OPN-6).
-            Destination::VipPortUnknown { .. } => self.reject(frame, arrival, packet),
             Destination::Unallocated => Verdict::Drop(DropReason::ServiceAddressUnallocated),
             // An endpoint in the node's own network may be asked past its Services without our knowledge.
             Destination::Reply if arrival.origin == Origin::Kernel => to_kernel(arrival),
@@ -323,7 +329,9 @@ impl Engine {
             Decision::Reject => return self.reject(frame, arrival, packet),
             Decision::Drop(reason) => return Verdict::Drop(reason),
         };
-        let Some((backend, id)) = choice.pick(services.flow_hash(tuple)) else {
+        let Some((backend, id)) =
+            self.pick(found.row, choice, tuple, services.flow_hash(tuple), packet.now)
+        else {
             return self.reject(frame, arrival, packet);
         };
         if lacks_checksum(frame.bytes(), packet.headers) {
@@ -343,6 +351,22 @@ impl Engine {
             }
             Err(reason) => Verdict::Drop(reason),
         }
+    }
+
+    /// The backend of a new connection: the fleet's choice, or what the client had before (AFF-3, AFF-4).
+    #[inline]
+    fn pick(
+        &self,
+        row: &Row,
+        choice: &Choice,
+        tuple: &Tuple,
+        flow_hash: u64,
+        now: Moment,
+    ) -> Option<(SocketAddr, BackendId)> {
+        let fresh = choice.pick(flow_hash)?;
+        let Some(timeout) = row.affinity else { return Some(fresh) };
+        let visit = Visit { client: tuple.src, row: row.id, timeout, now };
+        Some(self.config.affinity.choose(&visit, fresh, |index| choice.with_index(index)))
     }
 
     /// A client that talks to a backend past the Service: its replies must be known, and told from those of its

@@ -81,6 +81,10 @@ impl Engine {
         };
         let Tables { services, node, .. } = tables;
         let client = tuple.src.ip();
+        // What its client was given before counts more than the flow.
+        if found.row.affinity.is_some() {
+            return None;
+        }
         let decision = found.decide(client, &node.source(client), node.masquerade_all);
         let Decision::Forward { choice, masquerade } = decision else { return None };
         let (backend, id) = choice.pick(services.flow_hash(tuple))?;

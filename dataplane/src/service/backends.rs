@@ -24,7 +24,8 @@ impl BackendId {
         Self(index << GENERATION_BITS | u32::from(generation))
     }
 
-    fn index(self) -> usize {
+    /// Its dense number, below 2^24.
+    pub(crate) fn index(self) -> usize {
         (self.0 >> GENERATION_BITS) as usize
     }
 

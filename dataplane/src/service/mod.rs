@@ -41,6 +41,8 @@ pub struct ServicePort {
     pub internal_local: bool,
     /// externalTrafficPolicy is Local.
     pub external_local: bool,
+    /// Seconds from its last new connection for which a client keeps its backend (AFF-1); `None` without affinity.
+    pub affinity: Option<u32>,
     /// Where clients reach this row.
     pub frontends: Vec<Frontend>,
 }
@@ -133,6 +135,8 @@ pub struct Row {
     pub internal_local: bool,
     /// See [`ServicePort::external_local`].
     pub external_local: bool,
+    /// See [`ServicePort::affinity`].
+    pub affinity: Option<u32>,
 }
 
 /// A list of backends with its lookup table.
@@ -148,6 +152,12 @@ impl Choice {
     #[must_use]
     pub fn pick(&self, hash: u64) -> Option<(SocketAddr, BackendId)> {
         self.backends.get(self.maglev.choose(hash)?).copied()
+    }
+
+    /// The backend whose id has this index, if it is in the list. Looks through all of it: for affinity only.
+    #[must_use]
+    pub fn with_index(&self, index: usize) -> Option<(SocketAddr, BackendId)> {
+        self.backends.iter().copied().find(|(_, id)| id.index() == index)
     }
 }
 

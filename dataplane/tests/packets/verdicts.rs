@@ -326,6 +326,9 @@ fn refusals(f: Family) -> Vec<Case> {
             tcp(client, at(f.load_balancer, 81)),
             answered_out(reset(at(f.load_balancer, 81))),
         ),
+        web("an unknown port of a load balancer, left to a host that has nobody there (LBR-8)")
+            .setup(|setup| setup.node.reject_unknown_external_ports = false)
+            .outside(tcp(client, at(f.load_balancer, 81)), dropped(VipPortUnknown)),
         web("a port of another protocol (VER-7)").outside(
             udp(client, at(f.load_balancer, 80)),
             answered_out(
@@ -339,7 +342,7 @@ fn refusals(f: Family) -> Vec<Case> {
             .outside(tcp(client, at(f.cluster_ip, 81)).flags(RST), dropped(RejectUnanswerable)),
         web("another protocol to a VIP")
             .outside(raw(f.client, f.cluster_ip, 47, &[0; 8]), dropped(UnsupportedProtocol))
-            .outside(raw(f.client, f.load_balancer, 132, &[0; 12]), dropped(UnsupportedProtocol))
+            .outside(raw(f.client, f.load_balancer, 33, &[0; 12]), dropped(UnsupportedProtocol))
             .outside(raw(f.client, f.unallocated, 47, &[0; 8]), dropped(ServiceAddressUnallocated)),
         web("a broadcast frame is not refused, nor treated as a packet to a VIP").frame(
             OUT,

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam::queue::ArrayQueue;
+use dataplane::affinity::Affinity;
 use dataplane::clock::Moment;
 use dataplane::conntrack::ConntrackConfig;
 use dataplane::counters::WorkerCounters;
@@ -58,6 +59,7 @@ pub struct Setup {
     pub rejects_per_second: u64,
     pub icmp_errors_per_second: u64,
     pub queue_depth: usize,
+    pub affinity: Arc<Affinity>,
 }
 
 impl Default for Setup {
@@ -75,6 +77,7 @@ impl Default for Setup {
             rejects_per_second: 1000,
             icmp_errors_per_second: 1000,
             queue_depth: 1024,
+            affinity: Arc::new(Affinity::new(1024, HashKey::new(3))),
         }
     }
 }
@@ -86,6 +89,7 @@ impl Setup {
             workers: self.workers,
             ports: PortId::try_from(self.fib.ports.len()).expect("few ports"),
             secret: HashKey::new(22),
+            affinity: self.affinity.clone(),
             conntrack: self.conntrack.clone(),
             fragmented_packets: self.fragmented_packets,
             rejects_per_second: self.rejects_per_second,
@@ -209,6 +213,7 @@ fn node() -> Node {
         service_cidrs: vec![prefix("10.96.0.0/12"), prefix("fd00:96::/32")],
         masquerade_all: false,
         reject_unknown_cluster_ip_ports: true,
+        reject_unknown_external_ports: true,
         masquerade_pool: vec![],
         masquerade_ports: MasqueradePorts(40_000..=49_999),
         announced: vec![(OUT, prefix("198.51.100.0/24")), (OUT, prefix("2001:db8:5::/48"))],
@@ -234,6 +239,7 @@ impl Service {
             has_endpoints: !endpoints.is_empty(),
             internal_local: false,
             external_local: false,
+            affinity: None,
             frontends: vec![],
         })
     }

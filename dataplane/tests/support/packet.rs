@@ -15,6 +15,7 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const FRAGMENT: u8 = 44;
 pub const ICMPV6: u8 = 58;
+pub const SCTP: u8 = 132;
 
 pub type Mac = [u8; 6];
 
@@ -84,6 +85,28 @@ pub fn udp(src: impl End, dst: impl End) -> Packet {
     let (src, dst) = (src.end(), dst.end());
     let ports = (src.port(), dst.port());
     Packet::new(src.ip(), dst.ip(), Body::Udp { ports, payload: b"question".to_vec() })
+}
+
+/// An SCTP packet that holds one chunk of this type and some payload, with its checksum.
+pub fn sctp(src: impl End, dst: impl End, chunk: u8, payload: &[u8]) -> Packet {
+    let (src, dst) = (src.end(), dst.end());
+    let len = u16::try_from(4 + payload.len()).expect("short");
+    let mut bytes = [src.port().to_be_bytes(), dst.port().to_be_bytes()].concat();
+    bytes.extend([0, 0, 0, 9, 0, 0, 0, 0, chunk, 0]);
+    bytes.extend(len.to_be_bytes());
+    bytes.extend(payload);
+    let checksum = sctp_checksum(&bytes);
+    bytes[8..12].copy_from_slice(&checksum);
+    raw(src.ip(), dst.ip(), SCTP, &bytes)
+}
+
+/// CRC32c a bit at a time (RFC 9260 appendix A), over a packet whose checksum field counts as zero.
+pub fn sctp_checksum(packet: &[u8]) -> [u8; 4] {
+    let mut packet = packet.to_vec();
+    packet[8..12].fill(0);
+    let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    let crc = packet.iter().fold(u32::MAX, |crc, b| (0..8).fold(crc ^ u32::from(*b), step));
+    (!crc).to_le_bytes()
 }
 
 /// Any other protocol.

@@ -140,6 +140,7 @@ impl ServiceWriter {
             has_endpoints: port.has_endpoints,
             internal_local: port.internal_local,
             external_local: port.external_local,
+            affinity: port.affinity,
         });
         if let Some(former) = former {
             let frontends = former.port.frontends.iter();

@@ -19,6 +19,7 @@ fn row(name: &str, vip: u8, endpoints: &[u8]) -> ServicePort {
         serving: vec![],
         internal_local: false,
         external_local: false,
+        affinity: None,
         frontends: vec![Frontend {
             at: FrontendAt::Address(at(vip)),
             class: Class::Cluster,

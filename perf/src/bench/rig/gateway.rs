@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
+use dataplane::affinity::Affinity;
 use dataplane::clock::Moment;
 use dataplane::conntrack::ConntrackConfig;
 use dataplane::conntrack::state::Timeouts;
@@ -115,6 +116,7 @@ impl Bed<Gateway> {
                 workers,
                 ports,
                 secret: HashKey::new(22),
+                affinity: Arc::new(Affinity::new(0, HashKey::new(22))),
                 conntrack: config.clone(),
                 fragmented_packets: FRAGMENTED_PACKETS,
                 rejects_per_second: ANSWERS_PER_SECOND,

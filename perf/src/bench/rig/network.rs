@@ -145,6 +145,7 @@ fn row(kind: Kind, number: u32) -> ServicePort {
         internal_local: false,
         // Local keeps the client's address; with Cluster it is masqueraded.
         external_local: !masquerade,
+        affinity: None,
         frontends: vec![
             frontend(service(v4, masquerade, number), Class::External),
             frontend(cluster_ip(v4, number), Class::Cluster),

@@ -14,6 +14,7 @@ use control::settings::Settings;
 use control::source::Event;
 use core_affinity::CoreId;
 use crossbeam::queue::ArrayQueue;
+use dataplane::affinity::Affinity;
 use dataplane::clock::Moment;
 use dataplane::conntrack::ConntrackConfig;
 use dataplane::counters::WorkerCounters;
@@ -188,6 +189,7 @@ fn worker(port: Port, tables: Reader<Tables>, shared: &Shared, connections: usiz
         workers: 1,
         ports: 1,
         secret: HashKey::new(2),
+        affinity: Arc::new(Affinity::new(0, HashKey::new(2))),
         conntrack: ConntrackConfig {
             connections_v4: connections,
             connections_v6: 1,
