@@ -24,6 +24,8 @@ pub struct State {
     services: HashMap<ObjectName, Entry>,
     /// Which Service a slice counts for: a slice may change its label.
     owners: HashMap<ObjectName, ObjectName>,
+    /// Services with a health check of their own: few, and looked at often.
+    checked: BTreeSet<ObjectName>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +89,11 @@ impl State {
         self.services.values().filter_map(|entry| entry.service.as_ref())
     }
 
+    /// Services with a health check node port, in order of their names.
+    pub fn health_checked(&self) -> impl Iterator<Item = &Service> {
+        self.checked.iter().filter_map(|name| self.service(name))
+    }
+
     /// The slices of a Service, in order of their names.
     pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> + Clone {
         self.services.get(service).map(|entry| entry.slices.values()).into_iter().flatten()
@@ -120,6 +127,11 @@ impl State {
         if entry.service.as_ref() == Some(&service) {
             return Changed::new();
         }
+        if service.health_check_node_port.is_some() {
+            self.checked.insert(name.clone());
+        } else {
+            self.checked.remove(&name);
+        }
         entry.service = Some(service);
         [name].into()
     }
@@ -127,6 +139,7 @@ impl State {
     fn delete_service(&mut self, name: &ObjectName) -> Changed {
         let Some(entry) = self.services.get_mut(name) else { return Changed::new() };
         let was = entry.service.take();
+        self.checked.remove(name);
         self.forget_if_empty(name);
         was.map(|service| service.name).into_iter().collect()
     }

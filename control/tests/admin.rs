@@ -21,7 +21,7 @@ use control::settings::Settings;
 use control::source::manifests::Manifests;
 use control::source::{Event, Link};
 use dataplane::counters::WorkerCounters;
-use dataplane::fib::{Fib, FibSpec};
+use dataplane::fib::{Fib, FibSpec, PortSpec};
 use dataplane::hash::HashKey;
 use dataplane::service::ServiceTable;
 use dataplane::snapshot::{self, Reader};
@@ -73,7 +73,17 @@ impl Process {
         let key = HashKey::new(1);
         let first = Tables {
             services: ServiceTable::new(key),
-            fib: Arc::new(Fib::new(&FibSpec::default())),
+            fib: Arc::new(Fib::new(&FibSpec {
+                ports: vec![
+                    PortSpec {
+                        addresses: vec!["192.0.2.1".parse().expect("valid")],
+                        mtu: 1500,
+                        mac: [2; 6],
+                    };
+                    2
+                ],
+                ..FibSpec::default()
+            })),
             node: Arc::default(),
         };
         let (publisher, readers) = snapshot::channel(first.clone(), 2);
@@ -318,7 +328,7 @@ fn the_socket_tells_the_status() {
 fn the_socket_refuses_what_it_does_not_understand() {
     let (process, dir) = (Process::running(), Dir::new());
     let _running = Running::start(&process, &dir.socket());
-    let long = [b'x'; 10_000];
+    let long = vec![b'x'; 2 << 20];
     let cases: &[(&[u8], &str)] = &[
         (b"status\n", "not a request: expected value at line 1 column 1"),
         (b"\n", "not a request: EOF while parsing a value at line 1 column 0"),
@@ -329,9 +339,9 @@ fn the_socket_refuses_what_it_does_not_understand() {
         (b"{\"version\":2,\"order\":1}\n", "this vipgate speaks version 1, not 2"),
         (
             b"{\"version\":1,\"command\":\"stop\"}\n",
-            "not a request: unknown variant `stop`, expected `status` at line 1 column 29",
+            "not a request: unknown variant `stop`, expected `status` or `explain` at line 1 column 29",
         ),
-        (&long, "a request has at most 4096 bytes"),
+        (&long, "a request has at most 1048576 bytes"),
     ];
     for (request, error) in cases {
         let answer: serde_json::Value =
@@ -444,7 +454,15 @@ fn readiness_says_which_check_failed() {
 fn health_pages_follow_readiness() {
     let (mut process, dir) = (Process::new(), Dir::new());
     let running = Running::start(&process, &dir.socket());
-    assert_eq!(running.get("/livez", "*/*"), ("HTTP/1.1 200 OK".into(), "ok\n".into()));
+    // HCK-10: nothing is wrong yet with a process that starts, but nobody should send it packets.
+    let (code, body) = running.get("/livez", "*/*");
+    assert!(code.ends_with("200 OK") && body.starts_with("{\"lastUpdated\":\""), "{body}");
+    assert!(!body.contains("nodeEligible"), "{body}");
+    let (code, body) = running.get("/healthz", "*/*");
+    assert!(code.ends_with("200 OK") && body.ends_with("\"nodeEligible\":true}"), "{body}");
+    let (code, body) = running.get("/attractz", "*/*");
+    assert_eq!(code, "HTTP/1.1 503 Service Unavailable");
+    assert!(body.starts_with("tables: no complete list of Services yet\n"), "{body}");
     let (code, body) = running.get("/readyz", "*/*");
     assert_eq!(code, "HTTP/1.1 503 Service Unavailable");
     assert_eq!(
@@ -466,11 +484,123 @@ fn health_pages_follow_readiness() {
         let (code, body) = running.get("/readyz", "*/*");
         if code == "HTTP/1.1 200 OK" {
             assert_eq!(body, "tables: ok\nports: ok\nworkers: ok\n");
+            assert_eq!(running.get("/attractz", "*/*").1, "ok\n");
             break;
         }
         assert!(Instant::now() < deadline, "{body}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// A port that is free now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(ANY).expect("some port is free");
+    listener.local_addr().expect("bound").port()
+}
+
+/// What a health check says: status line, weight and body; `None` when nobody listens.
+fn health_check(port: u16, request: &str) -> Option<(String, String, String)> {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let request = format!("{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let header = |name: &str| {
+        let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name));
+        line.and_then(|line| line.split_once(": ")).map(|(_, value)| value.to_owned())
+    };
+    assert_eq!(header("content-type").as_deref(), Some("application/json"), "HCK-3");
+    assert_eq!(header("x-content-type-options").as_deref(), Some("nosniff"), "HCK-3");
+    let weight = header("x-load-balancing-endpoint-weight").expect("HCK-3");
+    Some((head.lines().next()?.to_owned(), weight, body.to_owned()))
+}
+
+/// Waits for a health check to say something.
+fn until(what: &str, met: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !met() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn hck_1_to_hck_6_health_checks_follow_the_objects() {
+    let (mut process, dir) = (Process::new(), Dir::new());
+    let _running = Running::start(&process, &dir.socket());
+    let (first, second) = (free_port(), free_port());
+    let service = |port: u16, policy: &str| {
+        format!(
+            "
+apiVersion: v1
+kind: Service
+metadata: {{name: web, namespace: shop}}
+spec:
+  type: LoadBalancer
+  clusterIP: 172.30.0.10
+  externalTrafficPolicy: {policy}
+  healthCheckNodePort: {port}
+  ports: [{{name: http, port: 80}}, {{name: https, port: 443}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8080}}, {{name: https, port: 8443}}]
+endpoints:
+"
+        )
+    };
+    let ready =
+        "- {addresses: [10.0.1.2], nodeName: n1}\n- {addresses: [10.0.1.3], nodeName: n1}\n";
+    let far = "- {addresses: [10.0.1.4], nodeName: n2}\n";
+    let draining = "- {addresses: [10.0.1.2], nodeName: n1, conditions: {ready: false, serving: true, terminating: true}}\n";
+    let settings: Settings = serde_saphyr::from_str("{nodeName: n1}").expect("valid");
+    runtime().block_on(process.control.send(Update::Settings(settings))).expect("it runs");
+    process.load(&(service(first, "Local") + ready + far));
+    process.refresh();
+    until("HCK-3: ready and healthy", || {
+        process.workers.iter().for_each(|worker| worker.work.polls.add(1));
+        health_check(first, "GET /healthz").is_some_and(|(code, ..)| code.ends_with("200 OK"))
+    });
+    // HCK-2: any path and method; HCK-5: an address counts once, whatever its ports.
+    let (_, weight, body) = health_check(first, "POST /any").expect("it listens");
+    assert_eq!(weight, "2");
+    let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let expected = serde_json::json!({
+        "service": {"namespace": "shop", "name": "web"},
+        "localEndpoints": 2,
+        "serviceProxyHealthy": true,
+    });
+    assert_eq!(body, expected, "HCK-4");
+
+    process.load(&(service(first, "Local") + draining + far));
+    until("HCK-5: endpoints that are going do not count", || {
+        health_check(first, "GET /").is_some_and(|(code, weight, _)| {
+            code.ends_with("503 Service Unavailable") && weight == "0"
+        })
+    });
+    process.load(&(service(second, "Local") + ready));
+    until("HCK-6: another port", || {
+        health_check(first, "GET /").is_none() && health_check(second, "GET /").is_some()
+    });
+    process.load(&(service(second, "Cluster") + ready));
+    until("HCK-6: policy Cluster has none", || health_check(second, "GET /").is_none());
+}
+
+#[test]
+fn the_socket_explains_flows() {
+    let (process, dir) = (Process::running(), Dir::new());
+    let _running = Running::start(&process, &dir.socket());
+    let flows =
+        ["tcp 203.0.113.7:4000 -> 172.30.0.10:443", "udp 203.0.113.7:4000 -> 172.30.0.11:53"];
+    let flows = flows.iter().map(|flow| flow.parse().expect("a flow")).collect();
+    let told = admin::explain(&dir.socket(), flows).expect("answered");
+    let short: Vec<(&str, Option<&str>)> =
+        told.iter().map(|told| (told.verdict.name(), told.service.as_deref())).collect();
+    assert_eq!(short, [("drop", Some("shop/web:https")), ("reject", Some("shop/empty:53"))]);
+    assert_eq!(told[0].reason.as_deref(), Some("no_route"), "the kernel has none here");
 }
 
 /// What is left to say when the control loop hangs is said all the same.

@@ -1,5 +1,6 @@
-//! `/metrics`, `/livez` and `/readyz` over HTTP.
+//! `/metrics` and the health pages over HTTP.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -16,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::node_health::ProxyHealth;
 use super::{Admin, metrics};
 
 /// Connections at a time; more wait for one to end.
@@ -32,7 +36,15 @@ struct Pages {
 
 /// Answers clients, for ever.
 pub(super) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
-    let router = router(admin);
+    answer(listener, router(admin), |_| ready(true).boxed()).await;
+}
+
+/// Answers clients of a listener at those of its addresses that serve, for ever.
+pub(super) async fn answer(
+    listener: TcpListener,
+    router: Router,
+    serves: impl Fn(IpAddr) -> BoxFuture<'static, bool>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let place = places.clone().acquire_owned().await.expect("never closed");
@@ -41,6 +53,10 @@ pub(super) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
             sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let Ok(address) = stream.local_addr() else { continue };
+        if !serves(address.ip().to_canonical()).await {
+            continue;
+        }
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
             let mut http = http1::Builder::new();
@@ -57,7 +73,9 @@ fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/attractz", get(attractz))
         .with_state(Arc::new(Pages { admin, registry }))
 }
 
@@ -66,14 +84,40 @@ async fn metrics(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind)], metrics::encode(&pages.registry))
 }
 
-/// The control task answers, so it lives. Nothing else counts: a restart mends neither a cable nor an API server.
-async fn livez() -> &'static str {
-    "ok\n"
+/// Whether a restart would help: neither a cable nor an API server is mended by one.
+async fn livez(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
+    let (healthy, health) = pages.admin.proxy_health();
+    proxy_health(healthy, &health)
+}
+
+/// What a balancer asks kube-proxy. Without Node objects every node is eligible (HCK-12).
+async fn healthz(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
+    let (healthy, mut health) = pages.admin.proxy_health();
+    health.node_eligible = Some(true);
+    proxy_health(healthy, &health)
+}
+
+fn proxy_health(healthy: bool, health: &ProxyHealth) -> impl IntoResponse + use<> {
+    let body = serde_json::to_string(health).expect("plain data is JSON");
+    let headers =
+        [(header::CONTENT_TYPE, "application/json"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (code(healthy), headers, body)
+}
+
+/// Whether routers should send traffic here, for the hooks of a routing daemon.
+async fn attractz(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
+    let reasons = pages.admin.repulsions();
+    let body = if reasons.is_empty() { "ok\n".to_owned() } else { reasons.join("\n") + "\n" };
+    (code(reasons.is_empty()), body)
+}
+
+fn code(well: bool) -> StatusCode {
+    if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 async fn readyz(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> impl IntoResponse {
     let readiness = pages.admin.readiness();
-    let code = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = code(readiness.ready);
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("application/json")) {
         let body = serde_json::to_string(&readiness).expect("plain data is JSON");

@@ -14,9 +14,11 @@ mod facts;
 mod health;
 mod http;
 mod metrics;
+mod node_health;
 mod protocol;
 mod sample;
 mod servers;
+mod service_health;
 mod services;
 mod socket;
 mod status;
@@ -36,6 +38,7 @@ pub use status::{
 pub use table::render;
 
 use health::FirstTables;
+use node_health::Progress;
 use sample::Samples;
 
 use crate::control::{Ended, Handle, View};
@@ -58,6 +61,7 @@ pub struct Admin {
 struct Seen {
     samples: Samples,
     tables: FirstTables,
+    progress: Option<Progress>,
 }
 
 impl Admin {
@@ -78,6 +82,7 @@ impl Admin {
     /// look no worker counts as polling.
     pub fn sample(&self) {
         self.seen().samples.take(&self.workers);
+        self.note_progress();
     }
 
     /// What would happen to these flows, by the tables as they are. Errors with a sentence for the client.

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::socket::Socket;
-use super::{Admin, http};
+use super::{Admin, http, service_health};
 
 /// Between two looks at the workers.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -80,7 +80,8 @@ impl Servers {
         tokio::join!(
             sampling,
             self.socket.serve(admin.clone()),
-            http::serve(self.http, admin.clone())
+            http::serve(self.http, admin.clone()),
+            service_health::serve(admin.clone())
         );
     }
 }

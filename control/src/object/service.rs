@@ -42,7 +42,7 @@ pub struct Service {
     pub external_local: bool,
     /// ClientIP affinity and its timeout (AFF-1).
     pub affinity: Option<Duration>,
-    /// Where a load balancer asks for local endpoints; only with external policy Local (HCK-1).
+    /// Where a load balancer asks for local endpoints: only of type LoadBalancer with external policy Local (HCK-1).
     pub health_check_node_port: Option<u16>,
     /// Pods it selects; empty means that somebody else writes its endpoints.
     pub selector: BTreeMap<String, String>,
@@ -134,6 +134,7 @@ impl Service {
         };
         let internal = spec.internal_traffic_policy.as_deref();
         let external = spec.external_traffic_policy.as_deref();
+        let balanced = spec.type_.as_deref() == Some("LoadBalancer") && external == Some("Local");
         let mut parsed = Self {
             name: key.name,
             created: service.metadata.creation_timestamp.as_ref().map(|time| time.0),
@@ -145,9 +146,12 @@ impl Service {
             internal_local: policy_local("spec.internalTrafficPolicy", internal, &mut report),
             external_local: policy_local("spec.externalTrafficPolicy", external, &mut report),
             affinity: affinity(spec, &mut report),
-            health_check_node_port: spec.health_check_node_port.filter(|port| *port != 0).and_then(
-                |port| super::port(port, || "spec.healthCheckNodePort".into(), &mut report),
-            ),
+            health_check_node_port: spec
+                .health_check_node_port
+                .filter(|port| balanced && *port != 0)
+                .and_then(|port| {
+                    super::port(port, || "spec.healthCheckNodePort".into(), &mut report)
+                }),
             selector: spec.selector.clone().unwrap_or_default(),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
             other_proxy: label(PROXY_NAME_LABEL),

@@ -1,0 +1,68 @@
+//! `/healthz`, `/livez` and `/attractz`: what kubelets, balancers and routing daemons ask, in kube-proxy's words (HCK-10).
+//!
+//! Alive means that what was published reaches the workers. It never depends on the API server: a restart would lose the
+//! last good tables and mend nothing.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
+
+use super::Admin;
+
+/// How long workers may take to pick up tables before the process counts as ill (HCK-11).
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The newest tables that every worker had when somebody looked, and when they got there or first fell behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    acknowledged: u64,
+    since: Instant,
+}
+
+/// The answer of `/healthz`, and without the last field of `/livez`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ProxyHealth {
+    /// Now while all is well (HCK-13), else when it last was.
+    last_updated: Timestamp,
+    current_time: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) node_eligible: Option<bool>,
+}
+
+impl Admin {
+    /// Notes how far the workers are.
+    pub(super) fn note_progress(&self) {
+        let status = self.control.status();
+        let mut seen = self.seen();
+        let moved = seen.progress.is_none_or(|last| last.acknowledged != status.acknowledged);
+        if moved || status.acknowledged == status.generation {
+            let (acknowledged, since) = (status.acknowledged, Instant::now());
+            seen.progress = Some(Progress { acknowledged, since });
+        }
+    }
+
+    /// For how long published tables have not reached every worker, if that is too long.
+    pub(super) fn stuck(&self) -> Option<Duration> {
+        let progress = self.seen().progress?;
+        Some(progress.since.elapsed()).filter(|stuck| *stuck > PATIENCE)
+    }
+
+    /// Whether the proxy is healthy, and what to say of it.
+    pub(super) fn proxy_health(&self) -> (bool, ProxyHealth) {
+        let now = Timestamp::now();
+        let stuck = self.stuck();
+        let last_updated = stuck.and_then(|stuck| now.checked_sub(stuck).ok()).unwrap_or(now);
+        (stuck.is_none(), ProxyHealth { last_updated, current_time: now, node_eligible: None })
+    }
+
+    /// Why routers should not send traffic here; none when they should.
+    pub(super) fn repulsions(&self) -> Vec<String> {
+        let mut reasons: Vec<String> = self.readiness().failed().map(ToString::to_string).collect();
+        if let Some(stuck) = self.stuck() {
+            reasons.push(format!("tables: not held by every worker for {} s", stuck.as_secs()));
+        }
+        reasons
+    }
+}
