@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::conntrack::key::{KeyV4, KeyV6};
 use crate::flow::Address;
-use crate::hash::high32;
+use crate::hash::{halves, high32};
 use crate::wire::ordinary::MacWord;
 use v6::RoutesV6;
 
@@ -178,7 +178,7 @@ impl Fib {
     #[inline]
     pub fn hop_v6(&self, to: &KeyV6) -> &Hop {
         let [high, low] = to.dst.map(u64::swap_bytes);
-        &self.hops[self.v6.find(u128::from(high) << 64 | u128::from(low)) as usize]
+        &self.hops[self.v6.find((high, low)) as usize]
     }
 
     /// A port's MAC address, for recognising it in frames.
@@ -195,7 +195,7 @@ impl Fib {
         let index = if destination.is_v4() {
             self.v4.find(destination.low32())
         } else {
-            self.v6.find(destination.0)
+            self.v6.find(halves(destination))
         };
         self.routes[index as usize]
     }

@@ -114,9 +114,10 @@ fn fold(a: u64, b: u64) -> u64 {
     (product as u64) ^ (product >> 64) as u64
 }
 
+/// The upper and the lower half of an address.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "both halves are returned")]
-fn halves(address: Address) -> (u64, u64) {
+pub(crate) fn halves(address: Address) -> (u64, u64) {
     ((address.0 >> 64) as u64, address.0 as u64)
 }
 
