@@ -44,15 +44,15 @@ pub fn translate(frame: &mut [u8], headers: &Headers, from: &Tuple, to: &Tuple) 
 pub fn ordinary_v4(frame: &mut [u8], from: &KeyV4, to: &KeyV4, ethernet: &[u8; 12]) -> Option<()> {
     let header: &mut [u8; ordinary::V4_UDP] = frame.first_chunk_mut()?;
     // The words of a sum may have any size and order as long as the result is stored in the same (RFC 1071 section 2).
-    let delta = change(from.addresses, to.addresses);
+    let addresses = change(0, from.addresses, to.addresses);
     header[..12].copy_from_slice(ethernet);
     header[22] -= 1;
     // TTL is the first byte of its word: one less makes the sum less by one.
-    let sum = fold(u64::from(!u16_at(header, 24)) + delta + 0xfffe);
+    let sum = fold(add(addresses, u64::from(!u16_at(header, 24)) + 0xfffe));
     header[24..26].copy_from_slice(&(!sum).to_le_bytes());
     header[26..34].copy_from_slice(&to.addresses.to_le_bytes());
     header[34..38].copy_from_slice(&to.ports.to_le_bytes());
-    let delta = delta + u64::from(!from.ports) + u64::from(to.ports);
+    let delta = add(addresses, u64::from(!from.ports) + u64::from(to.ports));
     if from.protocol == Protocol::Udp {
         let old = u16_at(header, 40);
         header[40..42].copy_from_slice(&udp_checksum(old, delta).to_le_bytes());
@@ -93,12 +93,11 @@ pub fn ordinary_v6(frame: &mut [u8], from: &KeyV6, to: &KeyV6, ethernet: &[u8; 1
     header[38..46].copy_from_slice(&to.dst[0].to_le_bytes());
     header[46..54].copy_from_slice(&to.dst[1].to_le_bytes());
     header[54..58].copy_from_slice(&to.ports.to_le_bytes());
-    let delta = change(from.src[0], to.src[0])
-        + change(from.src[1], to.src[1])
-        + change(from.dst[0], to.dst[0])
-        + change(from.dst[1], to.dst[1])
-        + u64::from(!from.ports)
-        + u64::from(to.ports);
+    let mut delta = u64::from(!from.ports) + u64::from(to.ports);
+    for half in 0..2 {
+        delta = change(delta, from.src[half], to.src[half]);
+        delta = change(delta, from.dst[half], to.dst[half]);
+    }
     if from.protocol == Protocol::Udp {
         let old = u16_at(header, 60);
         header[60..62].copy_from_slice(&udp_checksum(old, delta).to_le_bytes());
@@ -108,24 +107,30 @@ pub fn ordinary_v6(frame: &mut [u8], from: &KeyV6, to: &KeyV6, ethernet: &[u8; 1
     Some(())
 }
 
-/// What replacing one 64-bit word by another adds to a sum, in words of 32 bits.
+/// One's-complement addition, in words of 64 bits: zero only if both are.
 #[inline]
-fn change(old: u64, new: u64) -> u64 {
-    let (gone, come) = (!old, new);
-    (gone >> 32) + (gone & 0xffff_ffff) + (come >> 32) + (come & 0xffff_ffff)
+fn add(sum: u64, word: u64) -> u64 {
+    let (sum, carry) = sum.overflowing_add(word);
+    sum + u64::from(carry)
+}
+
+/// Adds to a sum what replacing one word by another does.
+#[inline]
+fn change(sum: u64, old: u64, new: u64) -> u64 {
+    add(add(sum, !old), new)
 }
 
 #[inline]
 fn tcp_checksum(frame: &mut [u8], at: usize, delta: u64) -> Option<()> {
     let checksum: &mut [u8; 2] = frame.get_mut(at..)?.first_chunk_mut()?;
-    *checksum = (!fold(u64::from(!u16::from_le_bytes(*checksum)) + delta)).to_le_bytes();
+    *checksum = (!fold(add(delta, u64::from(!u16::from_le_bytes(*checksum))))).to_le_bytes();
     Some(())
 }
 
 /// See [`Delta::apply_udp`].
 #[inline]
 fn udp_checksum(old: u16, delta: u64) -> u16 {
-    let new = !fold(u64::from(!old) + delta);
+    let new = !fold(add(delta, u64::from(!old)));
     match (old, new) {
         (0, _) => 0,
         (_, 0) => 0xffff,
