@@ -127,6 +127,7 @@ pub(super) fn all() -> Vec<Case> {
             cases.add(kind, connections, Forward);
         }
     }
+    cases.add(udp6, 10_000, Reply);
     cases.add(udp4, 10_000, Reply);
     cases.add(udp4, 10_000, TooBig);
     cases.add(udp4, 10_000, Transit);
@@ -144,6 +145,7 @@ pub(super) fn all() -> Vec<Case> {
     cases.add(udp4, SMALL_TABLE, Forward).pattern = Pattern::Zipf;
     cases.add(udp4, SMALL_TABLE, Reply);
     cases.add(udp6, SMALL_TABLE, Forward);
+    cases.add(udp6, SMALL_TABLE, Reply);
     cases.add(tcp4, SMALL_TABLE, Forward);
     cases.add(tcp6, SMALL_TABLE, Forward);
     cases.add(masqueraded, SMALL_TABLE, Forward);
