@@ -653,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_makes_room_for_all_but_open_tcp() {
+    fn a_full_table_makes_room_for_all_but_open_connections() {
         let now = Moment(10_000);
         // The half-open may only take half of the room, so they can't fill it.
         for state in State::ALL.into_iter().filter(|state| state.class() != Class::HalfOpen) {
@@ -661,7 +661,7 @@ mod tests {
             let inserted = insert(&mut conntrack, 99, State::SynSent, now);
             let left: Vec<u16> =
                 (0..ROOM).filter(|&client| known(&mut conntrack, client, now)).collect();
-            if state == State::Established {
+            if state.class() == Class::Established {
                 assert_eq!((inserted.err(), left.len()), (Some(InsertError::Full), 8));
             } else {
                 assert!(inserted.is_ok(), "{state:?}");
