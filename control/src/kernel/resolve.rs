@@ -5,6 +5,7 @@
 //! were sent" (NTF_USE): the kernel sends ARP or NDP through the twin, and the mirror sees the answer.
 //! The kernel sees no packet of ours, so without being asked again it would keep old answers or forget them: what
 //! resolved is asked for again every [`REFRESH`] until it stops answering.
+//! What an operator has set for good (`ip neighbour ... nud permanent`) is not asked for: the question would undo it.
 //! Invariants: one question per address and [`REPEAT`]; at most [`CAPACITY`] addresses are watched, so a scan of a
 //! connected prefix costs bounded work. What is refused comes again with the next packet.
 
@@ -17,8 +18,13 @@ use std::time::Duration;
 use crossbeam::queue::ArrayQueue;
 use dataplane::fib::{FibSpec, PortId, RouteTo};
 use dataplane::flow::Address;
+use futures::StreamExt;
 use rtnetlink::Handle;
-use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
+use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
@@ -102,8 +108,11 @@ pub async fn run(
     }
 }
 
-/// Makes the kernel behave as if it had a packet for `address`.
+/// Makes the kernel behave as if it had a packet for `address`, unless that has a MAC address for good.
 async fn ask(netlink: &Handle, twin: u32, address: IpAddr) -> Result<(), rtnetlink::Error> {
+    if is_permanent(netlink, twin, address).await? {
+        return Ok(());
+    }
     netlink
         .neighbours()
         .add(twin, address)
@@ -112,6 +121,32 @@ async fn ask(netlink: &Handle, twin: u32, address: IpAddr) -> Result<(), rtnetli
         .replace()
         .execute()
         .await
+}
+
+/// Whether somebody has told the kernel the MAC address of `address`, so that it needs to ask nobody.
+async fn is_permanent(
+    netlink: &Handle,
+    twin: u32,
+    address: IpAddr,
+) -> Result<bool, rtnetlink::Error> {
+    let mut entry = NeighbourMessage::default();
+    entry.header.ifindex = twin;
+    let (family, destination) = match address {
+        IpAddr::V4(ip) => (AddressFamily::Inet, NeighbourAddress::Inet(ip)),
+        IpAddr::V6(ip) => (AddressFamily::Inet6, NeighbourAddress::Inet6(ip)),
+    };
+    entry.header.family = family;
+    entry.attributes.push(NeighbourAttribute::Destination(destination));
+    let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbour(entry));
+    message.header.flags = NLM_F_REQUEST;
+    // An error is the answer when there is no entry yet.
+    let answer = netlink.clone().request(message)?.next().await;
+    Ok(answer.is_some_and(|answer| match answer.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(entry)) => {
+            matches!(entry.header.state, NeighbourState::Permanent | NeighbourState::Noarp)
+        }
+        _ => false,
+    }))
 }
 
 /// The gateways of routes, and what has a MAC address.

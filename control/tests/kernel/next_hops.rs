@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use control::config::PortRoute;
 use control::kernel::connect;
 use control::kernel::routes::install;
 use control::kernel::twin::Twin;
 use dataplane::fib::{Fib, NeighborSpec, Route, RouteTo};
+use tokio::time::sleep;
 
 use crate::Case;
 use crate::frames::{arp, is_arp, is_solicitation};
@@ -17,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     ("static_routes_are_installed_or_refused_by_name", || run(static_routes())),
     ("gateway_is_resolved_without_being_asked_for", || run(gateway())),
     ("workers_request_is_resolved", || run(request())),
+    ("what_an_operator_has_set_stays", || run(set_for_good())),
 ];
 
 async fn static_routes() {
@@ -70,4 +73,20 @@ async fn request() {
     node.punt(&arp(2, PEER_V4, NODE_V4));
     let entry = NeighborSpec { port: 0, address: PEER_V4.into(), mac: PEER };
     node.mirrored("the neighbour", |spec| spec.neighbors.contains(&entry)).await;
+}
+
+async fn set_for_good() {
+    let node = Node::start(&[V4]).await;
+    permanent(&node, PEER_V4.into()).await;
+    let entry = NeighborSpec { port: 0, address: PEER_V4.into(), mac: PEER };
+    node.mirrored("the neighbour", |spec| spec.neighbors.contains(&entry)).await;
+    // The second one is asked for after the first one.
+    let other = Ipv4Addr::new(192, 0, 2, 77);
+    for address in [PEER_V4, other] {
+        node.requests.push((0, IpAddr::from(address).into())).expect("room");
+    }
+    node.injected("ARP request", |frame| is_arp(frame, 1, other)).await;
+    // Longer than the mirror collects changes.
+    sleep(Duration::from_millis(50)).await;
+    assert!(node.specs.borrow().neighbors.contains(&entry), "a question has undone it");
 }
