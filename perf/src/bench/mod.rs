@@ -5,6 +5,7 @@ pub(crate) mod kernel;
 pub(crate) mod path;
 pub(crate) mod rig;
 pub(crate) mod scale;
+mod scrape;
 pub(crate) mod update;
 pub(crate) mod wire;
 

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use control::admin::{self, Connections, Status};
+use dataplane::stages::Stage;
 
 use super::super::Error;
+use super::super::scrape::{self, HTTP};
 use super::namespace::Namespace;
 use super::plan::{
     Cluster, ENDPOINT_PORT, ENDPOINTS, INSIDE, NODE, OUTSIDE, PODS, PREFIX, SERVICE_PORT,
@@ -39,6 +41,22 @@ pub(super) struct Cores {
 pub(super) struct Vipgate {
     process: Process,
     admin: PathBuf,
+    namespace: Namespace,
+}
+
+/// Packets of a sample, and what they took between receiving and sending, in cycles.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    packets: u64,
+    cycles: u64,
+}
+
+impl Own {
+    /// Cycles a packet since then.
+    #[expect(clippy::cast_precision_loss, reason = "a run has fewer than 2^53 cycles")]
+    pub(super) fn since(self, before: Self) -> f64 {
+        (self.cycles - before.cycles) as f64 / (self.packets - before.packets) as f64
+    }
 }
 
 impl Driver {
@@ -135,7 +153,7 @@ impl Vipgate {
         write(&config, configuration(&driver.devices(site), &manifests, &admin, cores))?;
         let line = [program.into(), "run".into(), "--config".into(), config.into()];
         let process = Process::start("vipgate", gateway, folder, &line)?;
-        let mut vipgate = Self { process, admin };
+        let mut vipgate = Self { process, admin, namespace: gateway.clone() };
         let services = cluster.services as usize;
         let admin = vipgate.admin.clone();
         vipgate.process.wait("serve its Services", START, |_| {
@@ -160,6 +178,20 @@ impl Vipgate {
              flows, {entries} are there, {half_open} half open; drops: {:?}",
             status.drops
         )))
+    }
+
+    /// What its packets have cost so far, without the driver.
+    pub(super) fn own(&self) -> Result<Own, Error> {
+        let text = self.namespace.run(scrape::metrics);
+        let text = text.map_err(|error| self.process.fault(&format!("/metrics: {error}")))?;
+        let stages = Stage::ALL.into_iter();
+        let own = stages.filter(|stage| !matches!(stage, Stage::Receive | Stage::Transmit));
+        let cycles: Option<u64> = own
+            .map(|stage| scrape::value(&text, "vipgate_worker_stage_cycles_total", stage.name()))
+            .sum();
+        let packets = scrape::value(&text, "vipgate_worker_stage_packets_total", "0");
+        let own = cycles.zip(packets).map(|(cycles, packets)| Own { packets, cycles });
+        own.ok_or_else(|| self.process.fault("does not tell the cycles of its stages"))
     }
 
     fn status(&self) -> Result<Status, Error> {
@@ -194,12 +226,16 @@ source:
 services:
   role: edge
   clusterCIDR: {PODS}
+http:
+  address: {}:{}
 admin:
   socket: {}
 ",
         cores.gateway,
         cores.others,
         manifests.display(),
+        HTTP.0,
+        HTTP.1,
         admin.display(),
     )
 }

@@ -36,6 +36,10 @@ use crate::report::Measurement;
 /// How the `kernel` suite runs.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
+    /// Only gateways whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    case: Option<String>,
+
     /// How often every gateway is measured, in turn
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,

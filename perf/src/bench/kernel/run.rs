@@ -55,6 +55,8 @@ pub(super) struct Sample {
     pub(super) busy: f64,
     /// Share of the time that the sender waited for the gateway.
     pub(super) waited: f64,
+    /// vipgate's own cycles a packet: neither its driver's nor the kernel's.
+    pub(super) own: Option<f64>,
 }
 
 /// What a run has found.
@@ -128,6 +130,8 @@ impl<'a> Bench<'a> {
         let cluster = self.nftables.last().map(|(cluster, _)| *cluster);
         order.push(Gateway::Testpmd(Driver::AfPacket));
         order.extend(cluster.map(|cluster| Gateway::Vipgate(Driver::AfPacket, cluster)));
+        let wanted = |name: &str| self.options.case.as_ref().is_none_or(|text| name.contains(text));
+        order.retain(|gateway| wanted(&gateway.name()));
         order
     }
 
@@ -136,52 +140,58 @@ impl<'a> Bench<'a> {
             Gateway::Forward => {
                 self.site.attach(&self.forward.namespace)?;
                 self.forward.configure(&self.site)?;
-                self.traffic(Target::Endpoints, |_| Ok(()))
+                self.traffic(Target::Endpoints, || Ok(()), |(), _| Ok(None))
             }
             Gateway::Nftables(cluster) => {
                 let linux = self.nftables.iter().find(|(of, _)| *of == cluster);
                 let Some((_, linux)) = linux else { return Err(Error("is not there".into())) };
                 self.site.attach(&linux.namespace)?;
                 linux.configure(&self.site)?;
-                self.traffic(Target::Services(cluster), |_| {
+                let check = |(), _| {
                     let tracked = linux.connections()?;
                     let flows = u64::from(self.options.flows);
                     if tracked >= flows {
-                        return Ok(());
+                        return Ok(None);
                     }
                     Err(Error(format!("the kernel tracks {tracked} connections of {flows}")))
-                })
+                };
+                self.traffic(Target::Services(cluster), || Ok(()), check)
             }
             Gateway::Testpmd(driver) => {
                 self.site.attach(&self.dpdk)?;
                 driver.silence_kernel(&self.site, &self.dpdk)?;
                 let _process = dpdk::testpmd(&self.site, &self.dpdk, driver, self.cores)?;
-                self.traffic(Target::Endpoints, |_| Ok(()))
+                self.traffic(Target::Endpoints, || Ok(()), |(), _| Ok(None))
             }
             Gateway::Vipgate(driver, cluster) => {
                 self.site.attach(&self.dpdk)?;
                 driver.silence_kernel(&self.site, &self.dpdk)?;
                 let Self { site, dpdk, vipgate, cores, .. } = self;
                 let vipgate = Vipgate::start(site, dpdk, vipgate, driver, cluster, *cores)?;
-                self.traffic(Target::Services(cluster), |sent| {
-                    vipgate.check(sent, u64::from(self.options.flows))
-                })
+                let check = |before, sent| {
+                    vipgate.check(sent, u64::from(self.options.flows))?;
+                    Ok(Some(vipgate.own()?.since(before)))
+                };
+                self.traffic(Target::Services(cluster), || vipgate.own(), check)
             }
         }
     }
 
-    /// Opens connections, sends, and holds all counters against each other; `check` is given how many packets the
-    /// gateway has forwarded to the node.
-    fn traffic(
+    /// Opens connections, sends, and holds all counters against each other; `check` is given what `begin` has said
+    /// when all connections were open, and how many packets the gateway has forwarded to the node, and says what the
+    /// gateway itself took a packet.
+    fn traffic<T>(
         &self,
         target: Target,
-        check: impl FnOnce(u64) -> Result<(), Error>,
+        begin: impl FnOnce() -> Result<T, Error>,
+        check: impl FnOnce(T, u64) -> Result<Option<f64>, Error>,
     ) -> Result<Sample, Error> {
         let Self { site, options, cores, .. } = self;
         site.bind_receiver()?;
         let before = site.translated()?;
         open(site, options.flows, target)?;
         let opened = site.translated()? - before;
+        let begun = begin()?;
         let mut sender = Sender::new(site, options.flows, target)?;
         let meter = Meter::start(cores.gateway)?;
         let warm = sender.run(cores.others, WARM_UP, &meter)?;
@@ -195,8 +205,8 @@ impl<'a> Bench<'a> {
                 "{all} packets were sent, {translated} came to an endpoint, {lost} nowhere"
             )));
         }
-        check(opened + translated)?;
-        Ok(sample(&sent))
+        let own = check(begun, opened + translated)?;
+        Ok(Sample { own, ..sample(&sent) })
     }
 }
 
@@ -223,6 +233,7 @@ fn sample(sent: &Sent) -> Sample {
         cycles: gateway.hz * gateway.busy / per_second,
         busy: gateway.busy,
         waited,
+        own: None,
     }
 }
 

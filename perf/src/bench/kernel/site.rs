@@ -159,11 +159,11 @@ impl Site {
                 meta l4proto udp drop
             }}; }}\n"
         ))?;
-        // With this a veth receives by NAPI even without an XDP program.
+        // With both, a veth receives by NAPI even without an XDP program.
         gateway.output("ethtool", &["-K", outside, "gro", "on"])?;
+        client.output("ethtool", &["-K", FAR_END, "tx", "off"])?;
         gateway.ip(&[format!("link set {outside} up")])?;
-        let threaded = format!("/sys/class/net/{outside}/threaded");
-        gateway.output("sh", &["-c", &format!("echo 1 > {threaded}")]).map(drop)
+        gateway.output("sh", &["-c", "echo 1 > /sys/class/net/$0/threaded", outside]).map(drop)
     }
 }
 

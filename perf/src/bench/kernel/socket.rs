@@ -31,9 +31,9 @@ impl Socket {
         Ok(socket)
     }
 
-    /// One that sends, and receives IPv4.
+    /// One that sends, and receives everything, before anybody drops it.
     pub(super) fn both(namespace: &Namespace) -> io::Result<Self> {
-        let socket = namespace.run(|| Self::open(Some(SockProtocol::EthIp)))?;
+        let socket = namespace.run(|| Self::open(Some(SockProtocol::EthAll)))?;
         setsockopt(&socket.0, ReceiveTimeout, &TimeVal::milliseconds(PATIENCE_MS))?;
         Ok(socket)
     }

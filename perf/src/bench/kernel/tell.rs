@@ -19,6 +19,7 @@ pub(super) fn measurements(outcome: &Outcome) -> Vec<Measurement> {
     }
     for &(gateway, _) in &outcome.gateways {
         told.extend(added(outcome, gateway));
+        told.extend(own(outcome, gateway));
     }
     for &(cluster, seconds) in &outcome.loads {
         let case = Gateway::Nftables(cluster).name();
@@ -83,6 +84,17 @@ fn added(outcome: &Outcome, gateway: Gateway) -> Option<Measurement> {
     Some(
         Measurement::new("kernel", gateway.name(), "added", "cycles", Better::Less, cycles)
             .note(format!("cycles a packet more than {what}, on the same veths")),
+    )
+}
+
+/// What vipgate itself takes.
+fn own(outcome: &Outcome, gateway: Gateway) -> Option<Measurement> {
+    let cycles: Option<Vec<f64>> = outcome.of(gateway)?.iter().map(|sample| sample.own).collect();
+    let cycles = cycles.filter(|cycles| !cycles.is_empty())?;
+    Some(
+        Measurement::new("kernel", gateway.name(), "own", "cycles", Better::Less, cycles).note(
+            "cycles a packet of vipgate's stages between receiving and sending: what is left of the above without veth and driver",
+        ),
     )
 }
 

@@ -73,6 +73,8 @@ impl Series {
                 _ => zero_loss,
             },
             more("overload_ratio", "ratio", ratio(|t| t.overload)),
+            more("cycles_ratio", "ratio", ratio(|t| 1.0 / t.cycles))
+                .note("testpmd's cycles a frame over vipgate's: what to expect where no generator is the limit"),
         ];
         for name in Name::BOTH {
             all.extend(self.of(name));
@@ -114,7 +116,7 @@ impl Series {
         let losses = if losses.is_empty() { "none".into() } else { losses.join(", ") };
         format!(
             "MLRsearch manner: short trials, a load holds when most of its trials lose nothing; likely higher than RFC \
-             2544's. {void} of {trials} trials were repeated because another thread had one of the cores. The \
+             2544's. {void} of {trials} trials met another thread on one of the cores and were repeated while there was time. The \
              generator's own limit ended {}. Where vipgate's losses were counted: {losses}",
             bound.join(" and ")
         )

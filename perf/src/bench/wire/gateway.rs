@@ -3,25 +3,26 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use control::admin::{self, Status};
 use dataplane::conntrack::ConntrackConfig;
+use dataplane::fib::Mac;
 
 use super::super::Error;
+use super::super::scrape::{self, HTTP};
 use super::frames::{BACKEND_PORT, BACKENDS, FIRST_BACKEND, GATEWAY_MAC, ROUTER, VIP, VIP_PORT};
 use super::process::Process;
 
+/// Its port's kernel twin.
+const TWIN: &str = "vg-wire";
 /// Connections of IPv6 it has room for: none come.
 const CONNECTIONS_V6: usize = 1000;
-/// Where it answers, in the benchmark's network namespace.
-const HTTP: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 10256);
 /// How long it may take to serve its Service.
 const START: Duration = Duration::from_secs(15);
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -109,6 +110,29 @@ impl Gateway {
         Ok(gateway)
     }
 
+    /// Tells its kernel that all next hops are at the generator's port, once and for all: a kernel that asks while the
+    /// gateway is stopped has no answer, and forgets.
+    pub(super) fn know_neighbors(&self, mac: Mac) -> Result<(), Error> {
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let first = FIRST_BACKEND.to_bits();
+        let backends = (first..first + u32::from(BACKENDS)).map(Ipv4Addr::from_bits);
+        for address in backends.chain([ROUTER]) {
+            let line = format!("neigh replace {address} lladdr {mac} dev {TWIN} nud permanent");
+            let ip = Command::new("ip").args(line.split(' ')).output();
+            match ip {
+                Ok(output) if output.status.success() => {}
+                Ok(output) => {
+                    let said = String::from_utf8_lossy(&output.stderr);
+                    return Err(Error(format!("`ip {line}` failed: {}", said.trim())));
+                }
+                Err(error) => {
+                    return Err(Error(format!("cannot run `ip` ({error}): install iproute2")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Its counters now.
     pub(super) fn counters(&self) -> Result<Counters, Error> {
         let status =
@@ -118,12 +142,9 @@ impl Gateway {
 
     /// Cycles that its worker has spent on packets.
     pub(super) fn busy_cycles(&self) -> Result<u64, Error> {
-        let text = metrics().map_err(|error| self.process.fault(&format!("/metrics: {error}")))?;
-        let mut lines = text.lines();
-        let line = lines.find(|line| {
-            line.starts_with("vipgate_worker_cycles_total{") && line.contains("\"busy\"")
-        });
-        let cycles = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        let text =
+            scrape::metrics().map_err(|error| self.process.fault(&format!("/metrics: {error}")))?;
+        let cycles = scrape::value(&text, "vipgate_worker_cycles_total", "busy");
         cycles.ok_or_else(|| self.process.fault("does not tell the cycles of its worker"))
     }
 }
@@ -180,15 +201,6 @@ pub(super) fn memory_mib(connections: u32, ring: u16) -> u32 {
     tables + u32::from(ring) / 128 + 96
 }
 
-fn metrics() -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(HTTP)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
-}
-
 fn configuration(place: &Place<'_>, admin: &Path, services: &Path) -> String {
     let Place { ring, cores: [worker, main], connections, .. } = place;
     format!(
@@ -196,6 +208,7 @@ fn configuration(place: &Place<'_>, admin: &Path, services: &Path) -> String {
 # Written by `perf wire`.
 ports:
 - name: wire
+  twin: {TWIN}
   vdev: \"{}\"
   descriptors: {ring}
   addresses: [192.0.2.1/24, 10.0.1.1/24]

@@ -16,7 +16,6 @@ mod frames;
 mod gateway;
 mod generator;
 mod lab;
-mod neighbors;
 mod opening;
 mod options;
 mod pace;
@@ -38,8 +37,8 @@ use generator::{Direction, Load};
 pub(crate) use options::Options;
 use options::Settings;
 
-/// After so long no repetition is begun; every case is measured at least once.
-const ENOUGH: Duration = Duration::from_secs(150);
+/// After so long nothing is repeated; every case is measured at least once.
+const ENOUGH: Duration = Duration::from_secs(120);
 
 /// Runs the suite.
 pub(crate) fn run(options: &Options, progress: &Progress) -> Result<Vec<Measurement>, Error> {
@@ -49,7 +48,8 @@ pub(crate) fn run(options: &Options, progress: &Progress) -> Result<Vec<Measurem
     progress.steps(1 + (cases * 2 + timed) * u64::from(settings.repeats));
     progress.step("starting vipgate and testpmd");
     let begin = Instant::now();
-    let mut run = Run { bench: Bench::set_up(&settings)?, settings: &settings, progress, begin };
+    let bench = Bench::set_up(&settings, begin + ENOUGH)?;
+    let mut run = Run { bench, settings: &settings, progress, begin };
     let mut measurements = Vec::new();
     for (number, &flows) in settings.connections.iter().enumerate() {
         run.bench.open(flows)?;

@@ -1,7 +1,7 @@
 //! Opening connections: the first packet of every flow, and the answer to it.
 //!
-//! Only so many are on their way at a time, so that none is lost for want of room; what the gateway had no next hop or
-//! table for yet is sent again. In the end every flow is answered, and its backend is known.
+//! Only so many are on their way at a time, so that none is lost for want of room; what was lost all the same is sent
+//! again. In the end every flow is answered, and its backend is known.
 
 use std::ops::Range;
 use std::thread;
@@ -12,7 +12,6 @@ use vipgate::dpdk::cycles;
 
 use super::frames::{self, Ends, LEN, Tag};
 use super::generator::{Flow, Generator, Source};
-use super::neighbors;
 
 /// Flows that may wait for their answer at a time.
 const WINDOW: usize = 256;
@@ -33,7 +32,7 @@ impl<N: Nic, S: Source<N::Frame>> Generator<N, S> {
             if left == 0 || cycles() > end {
                 return left;
             }
-            // The gateway's control thread shares our core, and has next hops to look for.
+            // The gateway's control thread shares our core, and may have tables to hand out.
             thread::sleep(REST);
         }
     }
@@ -89,12 +88,7 @@ impl<N: Nic, S: Source<N::Frame>> Generator<N, S> {
         for mut frame in std::mem::take(&mut self.inbox) {
             let bytes = frame.bytes_mut();
             let tagged = Tag::read(bytes).zip(frames::verify(bytes));
-            let Some((tag, ends)) = tagged else {
-                if neighbors::answer(bytes, self.mac) {
-                    self.outbox.push(frame);
-                }
-                continue;
-            };
+            let Some((tag, ends)) = tagged else { continue };
             let Some(flow) = self.known.get_mut(tag.flow as usize) else { continue };
             if let Some(backend) = ends.to_backend()
                 && ends == Ends::forwarded(tag.flow, backend)

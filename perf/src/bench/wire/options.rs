@@ -41,11 +41,11 @@ pub(crate) struct Options {
     repeats: u32,
 
     /// Length of a trial, in seconds
-    #[arg(long, default_value_t = 0.25, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, default_value_t = 0.1, value_name = "SECONDS", value_parser = seconds)]
     trial: f64,
 
     /// Most trials of a load; more than half of them must lose nothing
-    #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<u32>::new().range(1..=99))]
+    #[arg(long, default_value_t = 5, value_parser = RangedU64ValueParser::<u32>::new().range(1..=99))]
     trials: u32,
 
     /// How exactly to search for the zero-loss rate, in percent of it
@@ -115,8 +115,8 @@ impl Options {
             },
             repeats: if self.quick { 1 } else { self.repeats },
             goal: Goal { trials: self.trials, width: self.width / 100.0 },
-            trial: quick(0.1_f64.min(self.trial), self.trial),
-            timed_trial: quick(0.25, 0.5),
+            trial: quick(0.05_f64.min(self.trial), self.trial),
+            timed_trial: 0.25,
             generator_core: self.generator_core,
             device_core: self.device_core,
             ring: self.ring,
