@@ -12,7 +12,7 @@ use dataplane::service::writer::ServiceWriter;
 use dataplane::service::{FrontendAt, ServicePort, ServiceTable};
 
 use crate::claims::{Claim, Claims};
-use crate::compile::compile;
+use crate::compile::{self, compile};
 use crate::object::{Kind, ObjectKey, ObjectName, Problem, Reason};
 use crate::pending::Pending;
 use crate::problems::Problems;
@@ -253,7 +253,9 @@ impl Assembly {
 
     /// Hands a Service's rows to the writer, without frontends that belong to another Service.
     fn put(&mut self, name: &ObjectName, mut rows: Vec<ServicePort>) -> bool {
-        let mut conflicts = Vec::new();
+        let service = self.state.service(name);
+        let mut conflicts =
+            service.map_or_else(Vec::new, |service| compile::refused(service, &self.settings));
         for row in &mut rows {
             let protocol = row.protocol;
             row.frontends.retain(|frontend| {

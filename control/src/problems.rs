@@ -32,7 +32,7 @@ impl Problems {
         self.news |= set(&mut self.objects, key, problems, &mut self.count);
     }
 
-    /// Frontends of a Service that others own.
+    /// Frontends of a Service that others own, and addresses that it may not have.
     pub(crate) fn set_conflicts(&mut self, service: &ObjectName, conflicts: Vec<Problem>) {
         self.news |= set(&mut self.conflicts, service, conflicts, &mut self.count);
     }

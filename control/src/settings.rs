@@ -49,6 +49,10 @@ pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
     /// Whether unknown ports of cluster IPs are refused (REJ-10).
     pub reject_unknown_cluster_ip_ports: bool,
+    /// `spec.externalIPs` that are served; empty serves all. Whoever may write a Service can name any address (XIP-4).
+    pub allowed_external_ips: Vec<IpNet>,
+    /// Load-balancer addresses that are served; empty serves all.
+    pub allowed_load_balancer_ips: Vec<IpNet>,
 }
 
 /// The node addresses that serve node ports (NPT-2, NPT-8).
@@ -83,6 +87,8 @@ impl Default for Settings {
             masquerade_all: false,
             node_port_addresses: NodePortAddresses::Unset,
             reject_unknown_cluster_ip_ports: true,
+            allowed_external_ips: Vec::new(),
+            allowed_load_balancer_ips: Vec::new(),
         }
     }
 }
@@ -156,6 +162,10 @@ struct Section {
     node_port_addresses: Vec<String>,
     #[serde(rename = "rejectUnknownClusterIPPorts")]
     reject_unknown_cluster_ip_ports: bool,
+    #[serde(rename = "allowedExternalIPs")]
+    allowed_external_ips: Vec<String>,
+    #[serde(rename = "allowedLoadBalancerIPs")]
+    allowed_load_balancer_ips: Vec<String>,
 }
 
 impl Default for Section {
@@ -183,14 +193,15 @@ impl TryFrom<Section> for Settings {
             )?,
             node_labels: section.node_labels,
             cluster_cidrs: each("clusterCIDR", cluster_cidrs, address::parse_net)?,
-            service_cidrs: each(
-                "serviceCIDRs",
-                section.service_cidrs.iter().map(String::as_str),
-                address::parse_net,
-            )?,
+            service_cidrs: nets("serviceCIDRs", &section.service_cidrs)?,
             masquerade_all: section.masquerade_all,
             node_port_addresses: node_port_addresses(&section.node_port_addresses)?,
             reject_unknown_cluster_ip_ports: section.reject_unknown_cluster_ip_ports,
+            allowed_external_ips: nets("allowedExternalIPs", &section.allowed_external_ips)?,
+            allowed_load_balancer_ips: nets(
+                "allowedLoadBalancerIPs",
+                &section.allowed_load_balancer_ips,
+            )?,
         })
     }
 }
@@ -205,6 +216,10 @@ fn each<'a, T>(
     texts.enumerate().map(|(i, text)| parse(text).map_err(|e| problem(i, e.to_string()))).collect()
 }
 
+fn nets(field: &str, texts: &[String]) -> Result<Vec<IpNet>, SettingsError> {
+    each(field, texts.iter().map(String::as_str), address::parse_net)
+}
+
 fn node_port_addresses(texts: &[String]) -> Result<NodePortAddresses, SettingsError> {
     match texts {
         [] => Ok(NodePortAddresses::Unset),
@@ -213,10 +228,7 @@ fn node_port_addresses(texts: &[String]) -> Result<NodePortAddresses, SettingsEr
             field: "nodePortAddresses".into(),
             problem: "\"primary\" stands alone: list either it or address ranges".into(),
         }),
-        _ => {
-            let texts = texts.iter().map(String::as_str);
-            each("nodePortAddresses", texts, address::parse_net).map(NodePortAddresses::Within)
-        }
+        _ => nets("nodePortAddresses", texts).map(NodePortAddresses::Within),
     }
 }
 
@@ -237,6 +249,8 @@ impl Settings {
                 NodePortAddresses::Within(nets) => texts(nets),
             },
             reject_unknown_cluster_ip_ports: self.reject_unknown_cluster_ip_ports,
+            allowed_external_ips: texts(&self.allowed_external_ips),
+            allowed_load_balancer_ips: texts(&self.allowed_load_balancer_ips),
         }
     }
 }
@@ -261,7 +275,8 @@ mod tests {
         let settings = parse(
             "{nodeName: n1, nodeIPs: [192.0.2.1, 'fd00::1'], nodeLabels: {topology.kubernetes.io/zone: a},
               clusterCIDR: '10.0.0.0/8, fd00:1::/64', serviceCIDRs: [172.30.0.0/16], masqueradeAll: true,
-              nodePortAddresses: [192.0.2.0/24], rejectUnknownClusterIPPorts: false}",
+              nodePortAddresses: [192.0.2.0/24], rejectUnknownClusterIPPorts: false,
+              allowedExternalIPs: [198.51.100.0/24], allowedLoadBalancerIPs: ['2001:db8::/64']}",
         )
         .expect("valid");
         assert_eq!(settings.role, Role::Node);

@@ -149,7 +149,7 @@ fn every_mistake_has_its_place_and_its_words() {
             "services: {nodeips: []}\n",
             "1:12: unknown key `nodeips` (did you mean `nodeIPs`?); allowed here: role, nodeName, nodeIPs, \
              nodeLabels, clusterCIDR, serviceCIDRs, masqueradeAll, nodePortAddresses, \
-             rejectUnknownClusterIPPorts",
+             rejectUnknownClusterIPPorts, allowedExternalIPs, allowedLoadBalancerIPs",
         ),
         ("log: {level: info}\nlog: {}\n", "2:1: the key `log` is given twice"),
         ("ports:\n  - pci: 0000:00:04.0\n", "2:5: the key `name` is missing here"),

@@ -8,7 +8,7 @@
 //! means "keep the client's address": its list is every ready endpoint, unfiltered by hints as any Local list (TOP-8).
 //! Internal policy Local is taken for Cluster.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use dataplane::service::{Class, Frontend, FrontendAt, ServicePort};
@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 use crate::object::service::Port;
 use crate::object::slice::Endpoint;
-use crate::object::{Service, Slice};
+use crate::object::{Kind, ObjectKey, Problem, Reason, Service, Slice};
 use crate::settings::{Role, Settings};
 
 /// The rows of a Service: one for each port in each family it has a cluster IP of (OBJ-1, OBJ-4), IPv4 first.
@@ -40,7 +40,7 @@ pub fn compile<'a>(
                 true => Vec::new(),
                 false => endpoints(slices.clone(), port, v4),
             };
-            let frontends = frontends(service, port, v4, &ranges);
+            let frontends = frontends(service, port, v4, &ranges, settings);
             rows.push(row(service, port, frontends, &endpoints, settings));
         }
     }
@@ -155,7 +155,13 @@ fn by_topology(ready: &[(SocketAddr, &Endpoint)], settings: &Settings) -> Vec<So
 
 /// Where clients reach a port. An address listed twice appears once: the cluster IP wins, then the balancer's address,
 /// whose source filter upstream applies to the address whoever else lists it.
-fn frontends(service: &Service, port: &Port, v4: bool, ranges: &Arc<[IpNet]>) -> Vec<Frontend> {
+fn frontends(
+    service: &Service,
+    port: &Port,
+    v4: bool,
+    ranges: &Arc<[IpNet]>,
+    settings: &Settings,
+) -> Vec<Frontend> {
     let none: Arc<[IpNet]> = Arc::new([]);
     let at = |ip| FrontendAt::Address(SocketAddr::new(ip, port.number));
     let mut frontends: Vec<Frontend> = Vec::new();
@@ -168,16 +174,50 @@ fn frontends(service: &Service, port: &Port, v4: bool, ranges: &Arc<[IpNet]>) ->
         add(at(ip), Class::Cluster, &none);
     }
     // DUA-2: addresses of the other family belong to the other row.
-    for ip in service.vips.iter().filter(|ip| ip.is_ipv4() == v4) {
+    let vips = allowed(&service.vips, &settings.allowed_load_balancer_ips);
+    for ip in vips.filter(|ip| ip.is_ipv4() == v4) {
         add(at(*ip), Class::External, ranges);
     }
-    for ip in service.external_ips.iter().filter(|ip| ip.is_ipv4() == v4) {
+    let external_ips = allowed(&service.external_ips, &settings.allowed_external_ips);
+    for ip in external_ips.filter(|ip| ip.is_ipv4() == v4) {
         add(at(*ip), Class::External, &none);
     }
     if let Some(port) = port.node_port {
         add(FrontendAt::NodePort { v4, port }, Class::External, &none);
     }
     frontends
+}
+
+/// The addresses inside one of these networks; all when there are none.
+fn allowed<'a>(addresses: &'a [IpAddr], nets: &'a [IpNet]) -> impl Iterator<Item = &'a IpAddr> {
+    addresses.iter().filter(|ip| nets.is_empty() || nets.iter().any(|net| net.contains(*ip)))
+}
+
+/// Addresses that a Service names and the configuration does not let it have, each a problem.
+pub fn refused(service: &Service, settings: &Settings) -> Vec<Problem> {
+    if service.skip().is_some() {
+        return Vec::new();
+    }
+    let of = |addresses: &[IpAddr], nets: &[IpNet], field: &str, list| {
+        let allowed: Vec<&IpAddr> = allowed(addresses, nets).collect();
+        let refused = addresses.iter().filter(|ip| !allowed.contains(ip));
+        let problem = |address: &IpAddr| Problem {
+            place: None,
+            object: Some(ObjectKey { kind: Kind::Service, name: service.name.clone() }),
+            field: field.to_owned(),
+            reason: Reason::NotAllowed { address: *address, list },
+        };
+        refused.map(problem).collect::<Vec<_>>()
+    };
+    let external = &settings.allowed_external_ips;
+    let mut all = of(&service.external_ips, external, "spec.externalIPs", "allowedExternalIPs");
+    all.extend(of(
+        &service.vips,
+        &settings.allowed_load_balancer_ips,
+        "status.loadBalancer.ingress",
+        "allowedLoadBalancerIPs",
+    ));
+    all
 }
 
 /// LSR-4: ranges of this family; LSR-5: if they hold this node's primary address, the Service's own addresses too.

@@ -310,3 +310,33 @@ fn obj_3_skipped_services_have_no_rows() {
     let other = Service { other_proxy: true, ..service("", "") };
     assert_eq!(compile(&other, slices.iter(), &node()), []);
 }
+
+#[test]
+fn xip_4_addresses_that_the_configuration_does_not_allow_are_not_served() {
+    let service = service(
+        "externalIPs: [192.0.2.1, 198.51.100.1]",
+        "loadBalancer: {ingress: [{ip: 203.0.113.1}, {ip: 192.0.2.2}]}",
+    );
+    let settings = settings(
+        "{allowedExternalIPs: [192.0.2.0/24], allowedLoadBalancerIPs: [203.0.113.0/24, '::/0']}",
+    );
+    let rows = compile(&service, [].iter(), &settings);
+    let served = frontends(&rows[0]).join("\n");
+    for (address, expected) in [
+        ("10.96.0.1:80", true),
+        ("192.0.2.1:80", true),
+        ("198.51.100.1:80", false),
+        ("203.0.113.1:80", true),
+        ("192.0.2.2:80", false),
+    ] {
+        assert_eq!(served.contains(address), expected, "{address} in\n{served}");
+    }
+    let refused: Vec<String> =
+        refused(&service, &settings).iter().map(ToString::to_string).collect();
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(
+        refused[0].contains("spec.externalIPs: 198.51.100.1 is not in services.allowedExternalIPs")
+    );
+    assert!(refused[1].contains("192.0.2.2 is not in services.allowedLoadBalancerIPs"));
+    assert!(super::refused(&service, &Settings::default()).is_empty(), "all are, by default");
+}

@@ -1,6 +1,7 @@
 //! What is wrong with an object: which object, which field, why, and what to change.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -77,6 +78,14 @@ pub enum Reason {
         /// The owner, `namespace/name`.
         owner: String,
     },
+    /// The configuration does not let Services have this address.
+    #[error("{address} is not in services.{list} of the configuration: it is not served")]
+    NotAllowed {
+        /// The address.
+        address: IpAddr,
+        /// The key that lists what is allowed.
+        list: &'static str,
+    },
 }
 
 impl Reason {
@@ -94,6 +103,7 @@ impl Reason {
             Self::Duplicate(_) => "duplicate",
             Self::Note(_) => "note",
             Self::Conflict { .. } => "conflict",
+            Self::NotAllowed { .. } => "vip_not_allowed",
         }
     }
 
