@@ -10,7 +10,6 @@ use control::config::{Config, Device, HugePages};
 use dataplane::conntrack::{self, ConntrackConfig};
 use dataplane::fib::{Mac, PortId};
 use dataplane::handoff::RING;
-use dataplane::nic::BURST;
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -269,7 +268,7 @@ impl Plan {
 fn buffers(config: &Config, workers: u16) -> u32 {
     let descriptors: u32 = config.ports.iter().map(|port| u32::from(port.descriptors) * 2).sum();
     let workers = u32::from(workers);
-    let handed_over = workers * (workers - 1) * u32::try_from(RING * BURST).unwrap_or(u32::MAX);
+    let handed_over = workers * (workers - 1) * u32::try_from(RING).unwrap_or(u32::MAX);
     workers * (descriptors + POOL_CACHE * 2) + handed_over + POOL_SLACK
 }
 

@@ -1,20 +1,16 @@
 //! Frames on their way from the worker that received them to the worker that owns their connection.
 //!
-//! A bounded ring for every ordered pair of workers, moving whole bursts. A full ring is a counted drop.
-
-use std::sync::Arc;
+//! A bounded ring for every ordered pair of workers, written and read in bursts: what two cores share is one index each,
+//! told once a burst. A full ring is a counted drop.
 
 use arrayvec::ArrayVec;
-use crossbeam::queue::ArrayQueue;
+use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::engine::Arrival;
-use crate::nic::BURST;
+use crate::nic::{BURST, Frame};
 
-/// Bursts a ring holds: what one worker may be behind another, and what packet buffers must be there for.
-pub const RING: usize = 64;
-/// Bursts waiting in a ring from which on only full ones are added: its owner is behind, and a ring full of bursts of
-/// one frame each would hold little.
-const BACKLOG: usize = 16;
+/// Frames a ring holds: what one worker may be behind another, and what packet buffers must be there for.
+pub const RING: usize = 64 * BURST;
 
 /// A frame and how it came in.
 #[derive(Debug)]
@@ -25,58 +21,56 @@ pub struct Handed<F> {
     pub arrival: Arrival,
 }
 
-/// What one push moves.
+/// What is moved at a time.
 pub type Batch<F> = ArrayVec<Handed<F>, BURST>;
-
-type Ring<F> = Arc<ArrayQueue<Batch<F>>>;
 
 /// One worker's ends of all its rings.
 #[derive(Debug)]
 pub struct Links<F> {
-    /// By receiver: the ring, and what has been collected for it.
-    outgoing: Vec<(Ring<F>, Batch<F>)>,
-    incoming: Vec<Ring<F>>,
+    /// By receiver. A worker's link to itself is never used.
+    outgoing: Vec<Outgoing<F>>,
+    incoming: Vec<Consumer<Handed<F>>>,
     sent: u64,
+}
+
+#[derive(Debug)]
+struct Outgoing<F> {
+    ring: Producer<Handed<F>>,
+    collected: Batch<F>,
 }
 
 /// The links of all workers, in order of their numbers.
 #[must_use]
 pub fn mesh<F>(workers: u16) -> Vec<Links<F>> {
-    let workers = usize::from(workers);
-    let rings: Vec<Vec<Ring<F>>> = (0..workers)
-        .map(|_| (0..workers).map(|_| Arc::new(ArrayQueue::new(RING))).collect())
-        .collect();
-    (0..workers)
-        .map(|me| Links {
-            outgoing: rings[me].iter().map(|ring| (ring.clone(), Batch::new())).collect(),
-            incoming: (0..workers)
-                .filter(|&peer| peer != me)
-                .map(|peer| rings[peer][me].clone())
-                .collect(),
-            sent: 0,
-        })
-        .collect()
+    let links = || Links { outgoing: vec![], incoming: vec![], sent: 0 };
+    let mut mesh: Vec<Links<F>> = (0..workers).map(|_| links()).collect();
+    for from in 0..mesh.len() {
+        for to in 0..mesh.len() {
+            let (ring, end) = RingBuffer::new(if from == to { 0 } else { RING });
+            mesh[from].outgoing.push(Outgoing { ring, collected: Batch::new() });
+            if from != to {
+                mesh[to].incoming.push(end);
+            }
+        }
+    }
+    mesh
 }
 
 impl<F> Links<F> {
-    /// Collects a frame for another worker. When its ring is full, the batch that found no room comes back.
+    /// Collects a frame for another worker. When its ring is full, the frames that found no room come back.
     #[must_use]
+    #[inline]
     pub fn give(&mut self, to: u16, handed: Handed<F>) -> Option<Batch<F>> {
-        let (ring, batch) = &mut self.outgoing[usize::from(to)];
-        batch.push(handed);
-        if !batch.is_full() {
-            return None;
-        }
-        push(ring, batch, &mut self.sent)
+        let outgoing = &mut self.outgoing[usize::from(to)];
+        outgoing.collected.push(handed);
+        if outgoing.collected.is_full() { outgoing.push(&mut self.sent) } else { None }
     }
 
-    /// Sends what was collected, but to peers that are behind. A batch that found no room comes back: then call again,
-    /// until nothing does.
+    /// Sends what was collected. Frames that found no room come back: then call again, until none do.
     #[must_use]
     pub fn flush(&mut self) -> Option<Batch<F>> {
-        let ready = |ring: &Ring<F>, batch: &Batch<F>| !batch.is_empty() && ring.len() < BACKLOG;
-        let waiting = self.outgoing.iter_mut().filter(|(ring, batch)| ready(ring, batch));
-        waiting.into_iter().find_map(|(ring, batch)| push(ring, batch, &mut self.sent))
+        let waiting = self.outgoing.iter_mut().filter(|outgoing| !outgoing.collected.is_empty());
+        waiting.into_iter().find_map(|outgoing| outgoing.push(&mut self.sent))
     }
 
     /// Frames that found room, ever.
@@ -85,24 +79,47 @@ impl<F> Links<F> {
         self.sent
     }
 
-    /// The next batch of a peer, counted from 0.
-    #[must_use]
-    pub fn take(&self, peer: usize) -> Option<Batch<F>> {
-        self.incoming.get(peer)?.pop()
-    }
-
     /// Number of peers.
     #[must_use]
     pub fn peers(&self) -> usize {
         self.incoming.len()
     }
+
+    /// Takes what [`Self::look`] saw of a peer, counted from 0.
+    #[inline]
+    pub fn take(&mut self, peer: usize, batch: &mut Batch<F>) {
+        let ring = &mut self.incoming[peer];
+        let count = ring.cached_slots().min(batch.remaining_capacity());
+        if let Ok(frames) = ring.read_chunk(count) {
+            batch.extend(frames);
+        }
+    }
 }
 
-fn push<F>(ring: &Ring<F>, batch: &mut Batch<F>, sent: &mut u64) -> Option<Batch<F>> {
-    let count = batch.len() as u64;
-    let refused = ring.push(batch.take()).err();
-    if refused.is_none() {
-        *sent += count;
+impl<F: Frame> Links<F> {
+    /// Looks for frames of a peer, and asks for the memory that is needed first: it is in the peer's cache.
+    #[inline]
+    pub fn look(&mut self, peer: usize) {
+        let ring = &mut self.incoming[peer];
+        let count = ring.slots().min(BURST);
+        if count > 0
+            && let Ok(frames) = ring.read_chunk(count)
+        {
+            let (first, rest) = frames.as_slices();
+            first.iter().chain(rest).for_each(|handed| handed.frame.prefetch_handle());
+        }
     }
-    refused
+}
+
+impl<F> Outgoing<F> {
+    fn push(&mut self, sent: &mut u64) -> Option<Batch<F>> {
+        let Self { ring, collected } = self;
+        let wanted = collected.len();
+        // Asking how much room there is costs a look at the other core's index, which mostly is not needed.
+        let room = if ring.cached_slots() < wanted { ring.slots() } else { wanted };
+        if let Ok(slots) = ring.write_chunk_uninit(room.min(wanted)) {
+            *sent += slots.fill_from_iter(collected.drain(..room.min(wanted))) as u64;
+        }
+        if collected.is_empty() { None } else { Some(collected.take()) }
+    }
 }

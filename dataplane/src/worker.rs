@@ -127,15 +127,20 @@ impl<N: Nic> Worker<N> {
     #[inline(always)]
     pub fn poll_timed(&mut self, now: Moment, watch: &mut impl Stopwatch) -> usize {
         let changed = self.tables.refresh();
+        if changed {
+            self.engine.tables_changed();
+        }
         self.engine.begin_burst(now);
         let mut frames = 0;
+        // First, since what is asked for takes long: it comes while our own queues are seen to.
+        for peer in 0..self.links.peers() {
+            self.links.look(peer);
+        }
         for port in 0..self.queues.len() {
             frames += self.receive(port, now, watch);
         }
         for peer in 0..self.links.peers() {
-            if let Some(batch) = self.links.take(peer) {
-                frames += self.take_over(batch, now, watch);
-            }
+            frames += self.take_over(peer, now, watch);
         }
         if self.id == 0 {
             frames += self.take_injected(now);
@@ -171,18 +176,20 @@ impl<N: Nic> Worker<N> {
         }
         let count = burst.len();
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
-        self.process(count, burst.into_iter().map(|frame| (frame, arrival)), now, watch);
+        let ours = !self.engine.has_peers();
+        self.process(count, burst.into_iter().map(|frame| (frame, arrival)), ours, now, watch);
         count
     }
 
     /// Frames of our connections that other workers received.
     #[inline(always)]
-    fn take_over(
-        &mut self,
-        batch: Batch<N::Frame>,
-        now: Moment,
-        watch: &mut impl Stopwatch,
-    ) -> usize {
+    fn take_over(&mut self, peer: usize, now: Moment, watch: &mut impl Stopwatch) -> usize {
+        let mut batch = Batch::new();
+        self.links.take(peer, &mut batch);
+        if batch.is_empty() {
+            return 0;
+        }
+        batch.iter().for_each(|handed| handed.frame.prefetch());
         let count = batch.len();
         self.counters.work.handed_in.add(count as u64);
         watch.lap(Stage::Receive);
@@ -192,7 +199,7 @@ impl<N: Nic> Worker<N> {
             self.engine.prepare(&handed.frame, mac(handed), lane);
         }
         let frames = batch.into_iter().map(|Handed { frame, arrival }| (frame, arrival));
-        self.process(count, frames, now, watch);
+        self.process(count, frames, true, now, watch);
         count
     }
 
@@ -213,11 +220,13 @@ impl<N: Nic> Worker<N> {
     }
 
     /// A burst whose frames were prepared: the express way for all that can, then together what opens connections.
+    /// `ours` says that nobody else is thought to own them.
     #[inline(always)]
     fn process(
         &mut self,
         count: usize,
         frames: impl Iterator<Item = (N::Frame, Arrival)>,
+        ours: bool,
         now: Moment,
         watch: &mut impl Stopwatch,
     ) {
@@ -226,9 +235,18 @@ impl<N: Nic> Worker<N> {
         for lane in &mut self.lanes[..count] {
             self.engine.look_ahead(lane);
         }
+        if !ours {
+            for lane in &self.lanes[..count] {
+                self.engine.look_elsewhere(lane);
+            }
+        }
         watch.lap(Stage::LookAhead);
         for (lane, (mut frame, arrival)) in frames.enumerate() {
             let prepared = &self.lanes[lane % BURST];
+            if !ours && let Some(owner) = self.engine.elsewhere(prepared) {
+                self.hand_over(frame, arrival, owner);
+                continue;
+            }
             match self.engine.express(&mut frame, prepared, changes, self.tables.get()) {
                 Passage::Sent(port) => self.send(frame, port),
                 Passage::Unknown => self.announce(frame, arrival, lane, now),
@@ -289,11 +307,7 @@ impl<N: Nic> Worker<N> {
         match verdict {
             Verdict::Forward(port) => self.send(frame, port),
             Verdict::Answer(port) => self.answer(frame, port),
-            Verdict::HandOver(worker) => {
-                if let Some(refused) = self.links.give(worker, Handed { frame, arrival }) {
-                    self.refused(refused);
-                }
-            }
+            Verdict::HandOver(worker) => self.hand_over(frame, arrival, worker),
             Verdict::Punt => match self.kernel.punts[usize::from(arrival.port)].push(frame) {
                 Ok(()) => self.counters.work.punted.add(1),
                 Err(frame) => self.drop(frame, DropReason::PuntFull),
@@ -302,6 +316,13 @@ impl<N: Nic> Worker<N> {
                 self.park(frame, port, next_hop, destination, now);
             }
             Verdict::Drop(reason) => self.drop(frame, reason),
+        }
+    }
+
+    #[inline]
+    fn hand_over(&mut self, frame: N::Frame, arrival: Arrival, to: u16) {
+        if let Some(refused) = self.links.give(to, Handed { frame, arrival }) {
+            self.refused(refused);
         }
     }
 

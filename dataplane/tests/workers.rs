@@ -109,6 +109,40 @@ fn for_all(test: impl Fn(Net, Family, bool)) {
     }
 }
 
+/// A flow's owner is found out once, and anew when the tables change.
+#[test]
+fn a_flow_changes_hands_with_the_tables() {
+    for workers in WORKERS {
+        for f in FAMILIES {
+            let mut net = Net::new(workers, Steering::Random);
+            let vip = at(f.pod, 80);
+            let story = |net: &mut Net| -> Vec<Option<usize>> {
+                let flow = |number: u16| {
+                    let mut owner = None;
+                    let packet = udp(at(f.client, 5000 + number), vip);
+                    (0..8).for_each(|_| _ = net.outside(&packet, &mut owner));
+                    owner
+                };
+                (0..20).map(flow).collect()
+            };
+            let transit = story(&mut net);
+            assert!(
+                transit.iter().all(|owner| *owner == transit[0]),
+                "{transit:?}: one destination"
+            );
+            let [_, udp] = [Tcp, Udp].map(|protocol| {
+                Service::new("ns/web:80", protocol, &[(f.backends[0], 8080)]).external(f.pod, 80)
+            });
+            net.gateway.apply("ns/web", &[udp]);
+            let clients = story(&mut net);
+            assert!(clients.iter().any(|owner| *owner != clients[0]), "{clients:?}: many clients");
+            net.gateway.apply("ns/web", &[]);
+            // Connections live on for a while, then all is as before.
+            assert_eq!(story(&mut net), clients);
+        }
+    }
+}
+
 /// The story of a TCP connection and a UDP flow a client, every packet checked byte by byte.
 #[test]
 fn connections_are_found_from_every_queue() {

@@ -164,11 +164,23 @@ impl Frame for Mbuf {
     }
 
     fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch is a hint; it does not access memory as the language sees it.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.data().cast()) };
-        }
+        prefetch(self.data());
     }
+
+    fn prefetch_handle(&self) {
+        prefetch(self.0.as_ptr());
+    }
+}
+
+/// Asks for the line at an address.
+#[inline]
+fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint; it does not access memory as the language sees it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

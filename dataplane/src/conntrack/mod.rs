@@ -155,6 +155,13 @@ impl<K> Lookup<K> {
     pub fn new(key: K, hash: u64) -> Self {
         Self { key, hash, slot: Slot::default(), found: false }
     }
+
+    /// Whether the look ahead has found it, where most are.
+    #[must_use]
+    #[inline]
+    pub fn is_found(&self) -> bool {
+        self.found
+    }
 }
 
 /// What the table says of an ordinary packet.

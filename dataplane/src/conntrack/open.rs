@@ -19,8 +19,8 @@ pub struct Opening {
     pub to: Tuple,
     state: State,
     backend: BackendId,
-    hash: u64,
-    reply_hash: u64,
+    /// The hashes of the two flows: of `tuple`, and of the answers to `to`.
+    pub hashes: [u64; 2],
 }
 
 impl Conntrack {
@@ -40,7 +40,7 @@ impl Conntrack {
         } else {
             self.v6.prefetch_both(reply_hash);
         }
-        Opening { tuple: *tuple, to: *to, state, backend, hash, reply_hash }
+        Opening { tuple: *tuple, to: *to, state, backend, hashes: [hash, reply_hash] }
     }
 
     /// Adds a connection in the current burst. `false`, and no change, when that is not simple.
@@ -66,7 +66,7 @@ impl Conntrack {
 
 #[inline]
 fn add<E: Entry>(table: &mut Table<E>, opening: &Opening, deadline: u16) -> bool {
-    let Opening { tuple, to, state, backend, hash, reply_hash } = *opening;
+    let Opening { tuple, to, state, backend, hashes: [hash, reply_hash] } = *opening;
     if table.len() + 2 > table.capacity() {
         return false;
     }

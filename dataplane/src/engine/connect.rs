@@ -22,7 +22,7 @@ impl Engine {
         backend: BackendId,
     ) -> Result<Hit, DropReason> {
         if !masquerade {
-            match self.conntrack.insert(tuple, to, state, backend, packet.now) {
+            match self.insert(tuple, to, state, backend, packet.now) {
                 Ok(hit) => return Ok(hit),
                 Err(InsertError::Full) => return Err(DropReason::ConntrackFull),
                 Err(InsertError::Addresses) => return Err(DropReason::MasqueradePortsExhausted),
@@ -54,7 +54,7 @@ impl Engine {
                 sport
             };
             let to = Tuple { src, sport, ..*to };
-            match self.conntrack.insert(tuple, &to, state, backend, packet.now) {
+            match self.insert(tuple, &to, state, backend, packet.now) {
                 Ok(hit) => return Ok(hit),
                 Err(InsertError::Full) => return Err(DropReason::ConntrackFull),
                 Err(InsertError::Addresses) => return Err(DropReason::MasqueradePortsExhausted),
@@ -62,6 +62,21 @@ impl Engine {
             }
         }
         Err(DropReason::MasqueradePortsExhausted)
+    }
+
+    fn insert(
+        &mut self,
+        tuple: &Tuple,
+        to: &Tuple,
+        state: State,
+        backend: BackendId,
+        now: Moment,
+    ) -> Result<Hit, InsertError> {
+        let hit = self.conntrack.insert(tuple, to, state, backend, now)?;
+        for flow in [*tuple, to.reversed()] {
+            self.elsewhere.forget(self.conntrack.hash(&flow));
+        }
+        Ok(hit)
     }
 
     /// Whether a reply will be this worker's to decide.

@@ -8,6 +8,7 @@
 
 mod answers;
 mod connect;
+mod elsewhere;
 mod express;
 mod forward;
 mod newcomers;
@@ -33,6 +34,7 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp_flags::{ACK, RST, SYN};
 use crate::wire::{self, Fragment, Headers, Kind, Parsed, ethernet, sctp_chunks, word};
 use answers::{advertise, announces, answered, arp};
+use elsewhere::Elsewhere;
 pub use express::{Passage, Prepared};
 use forward::lacks_checksum;
 pub use newcomers::Prospect;
@@ -71,6 +73,7 @@ pub struct Engine {
     icmp_errors: RateLimit,
     /// Connections that the burst at hand opens; never more than a burst.
     openings: Vec<Opening>,
+    elsewhere: Elsewhere,
     /// UDP flows that were moved away from a backend that no longer serves.
     pub reclassified: u64,
 }
@@ -114,12 +117,15 @@ impl Engine {
     /// An engine with an empty connection table; `None` when the memory does not fit the configuration.
     #[must_use]
     pub fn new(config: EngineConfig, memory: Memory) -> Option<Self> {
+        let ConntrackConfig { connections_v4, connections_v6, .. } = config.conntrack;
+        let foreign = if config.workers > 1 { connections_v4 + connections_v6 } else { 0 };
         Some(Self {
             conntrack: Conntrack::new(&config.conntrack, config.secret, memory)?,
             fragments: Fragments::new(config.fragmented_packets, config.secret),
             rejects: RateLimit::new(config.rejects_per_second),
             icmp_errors: RateLimit::new(config.icmp_errors_per_second),
             openings: Vec::with_capacity(BURST),
+            elsewhere: Elsewhere::new(foreign),
             reclassified: 0,
             config,
         })

@@ -47,6 +47,7 @@ impl Engine {
         if workers > 1 {
             let owner = classify::owner(tables, &destination, &tuple, ports, &secret, workers);
             if owner != worker {
+                self.remember_elsewhere(hash, flags, owner);
                 return Prospect::Done(Verdict::HandOver(owner));
             }
         }
@@ -97,7 +98,9 @@ impl Engine {
             to.src = self.masquerade_address(arrival, tables, &to)?;
             to.sport = self.masquerade_port(tables, low32(hash), 0)?;
         }
-        self.openings.push(self.conntrack.foresee(tuple, hash, &to, state, id));
+        let opening = self.conntrack.foresee(tuple, hash, &to, state, id);
+        opening.hashes.iter().for_each(|&hash| self.elsewhere.prefetch(hash));
+        self.openings.push(opening);
         Some(())
     }
 
@@ -119,6 +122,7 @@ impl Engine {
         if *ip_len > hop.mtu || !self.conntrack.open(opening) {
             return None;
         }
+        opening.hashes.iter().for_each(|&hash| self.elsewhere.forget(hash));
         let bytes = frame.bytes_mut();
         match prepared {
             Prepared::V4(Sought { lookup, .. }) => {

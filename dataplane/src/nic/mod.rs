@@ -39,6 +39,9 @@ pub trait Frame: Send + Sized {
 
     /// Asks the CPU to load the first header bytes; a hint, nothing else.
     fn prefetch(&self) {}
+
+    /// Asks the CPU to load what [`Frame::prefetch`] reads, for a frame that another core has written.
+    fn prefetch_handle(&self) {}
 }
 
 /// One receive and one transmit queue of one port, used by one worker.

@@ -4,6 +4,7 @@ use dataplane::clock::Moment;
 use dataplane::engine::{Arrival, Engine, Origin};
 use dataplane::fib::NeighborSpec;
 use dataplane::flow::Protocol::{Tcp, Udp};
+use dataplane::handoff;
 use dataplane::nic::Frame;
 use dataplane::verdict::DropReason::*;
 use dataplane::verdict::Verdict;
@@ -135,15 +136,13 @@ fn ring_full(f: Family) -> Case {
             gateway.put(0, OUT, &asked(f, 5000 + port).macs(ROUTER, OUT_MAC).frame());
             gateway.poll_one(0);
         }
-        // Its ring holds 16 bursts of what there was, here one frame each, and then 48 full ones; another one
-        // was being collected.
         gateway.poll();
         let fates = gateway.collect(&before);
         let lost = fates.iter().filter(|fate| **fate == dropped(HandoverFull)).count();
         let sent = fates.iter().filter(|fate| matches!(fate, Fate::Sent(IN, _))).count();
         assert_eq!(sent + lost, usize::from(polls));
         let foreign = gateway.counters[1].work.handed_in.get();
-        assert!((0..32).contains(&(foreign - (16 + 48 * 32))), "{foreign} handed over");
+        assert_eq!(foreign, handoff::RING as u64, "handed over");
         assert!(lost > 500, "{lost} lost");
     })
 }
