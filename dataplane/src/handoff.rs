@@ -100,13 +100,28 @@ impl<F: Frame> Links<F> {
     /// Looks for frames of a peer, and asks for the memory that is needed first: it is in the peer's cache.
     #[inline]
     pub fn look(&mut self, peer: usize) {
+        // The one look at the peer's index in a turn.
+        self.incoming[peer].slots();
+        self.each_seen(peer, Frame::prefetch_handle);
+    }
+
+    /// Asks for the headers of what was seen, once that memory has come. There may be no such peer.
+    #[inline]
+    pub fn look_ahead(&mut self, peer: usize) {
+        if peer < self.incoming.len() {
+            self.each_seen(peer, Frame::prefetch);
+        }
+    }
+
+    #[inline]
+    fn each_seen(&mut self, peer: usize, ask: impl Fn(&F)) {
         let ring = &mut self.incoming[peer];
-        let count = ring.slots().min(BURST);
+        let count = ring.cached_slots().min(BURST);
         if count > 0
             && let Ok(frames) = ring.read_chunk(count)
         {
             let (first, rest) = frames.as_slices();
-            first.iter().chain(rest).for_each(|handed| handed.frame.prefetch_handle());
+            first.iter().chain(rest).for_each(|handed| ask(&handed.frame));
         }
     }
 }

@@ -58,6 +58,8 @@ pub struct Worker<N: Nic> {
     outbox: Vec<Outbox<N::Frame>>,
     /// What is known of the frames of the burst at hand.
     lanes: Box<[Prepared; BURST]>,
+    /// How many of the last burst that was received were other workers', and of how many.
+    others: (usize, usize),
     /// Never more than a burst.
     newcomers: Vec<Newcomer<N::Frame>>,
     finished: Burst<N::Frame>,
@@ -111,6 +113,7 @@ impl<N: Nic> Worker<N> {
             counters,
             outbox,
             lanes: Box::new([Prepared::Other; BURST]),
+            others: (0, 0),
             newcomers: Vec::with_capacity(BURST),
             finished: Burst::new(),
             parked: ArrayVec::new(),
@@ -132,20 +135,23 @@ impl<N: Nic> Worker<N> {
         }
         self.engine.begin_burst(now);
         let mut frames = 0;
-        // First, since what is asked for takes long: it comes while our own queues are seen to.
+        // Other workers' frames come from their caches. That takes long, so we ask first and see to our own queues.
         for peer in 0..self.links.peers() {
             self.links.look(peer);
         }
         for port in 0..self.queues.len() {
             frames += self.receive(port, now, watch);
         }
+        self.links.look_ahead(0);
+        self.engine.conntrack.sweep(now);
+        watch.lap(Stage::Tick);
         for peer in 0..self.links.peers() {
+            self.links.look_ahead(peer + 1);
             frames += self.take_over(peer, now, watch);
         }
         if self.id == 0 {
             frames += self.take_injected(now);
         }
-        self.engine.conntrack.sweep(now);
         if now != self.ticked || changed {
             self.tick(now);
         }
@@ -189,7 +195,6 @@ impl<N: Nic> Worker<N> {
         if batch.is_empty() {
             return 0;
         }
-        batch.iter().for_each(|handed| handed.frame.prefetch());
         let count = batch.len();
         self.counters.work.handed_in.add(count as u64);
         watch.lap(Stage::Receive);
@@ -232,26 +237,37 @@ impl<N: Nic> Worker<N> {
     ) {
         watch.lap(Stage::Prepare);
         let changes = self.engine.conntrack.changes();
+        // Traffic is much like it was: where most frames are others', that is what is looked for first.
+        let (others, of) = self.others;
+        let astray = !ours && others * 2 > of;
         for lane in &mut self.lanes[..count] {
-            self.engine.look_ahead(lane);
-        }
-        if !ours {
-            for lane in &self.lanes[..count] {
+            if !astray {
+                self.engine.look_ahead(lane);
+            }
+            if !ours && others > 0 {
                 self.engine.look_elsewhere(lane);
             }
         }
         watch.lap(Stage::LookAhead);
+        let mut others = 0;
         for (lane, (mut frame, arrival)) in frames.enumerate() {
-            let prepared = &self.lanes[lane % BURST];
+            let prepared = &mut self.lanes[lane % BURST];
             if !ours && let Some(owner) = self.engine.elsewhere(prepared) {
+                others += 1;
                 self.hand_over(frame, arrival, owner);
                 continue;
+            }
+            if astray {
+                self.engine.look_ahead(prepared);
             }
             match self.engine.express(&mut frame, prepared, changes, self.tables.get()) {
                 Passage::Sent(port) => self.send(frame, port),
                 Passage::Unknown => self.announce(frame, arrival, lane, now),
                 Passage::Refer => self.handle_in_turn(frame, arrival, now),
             }
+        }
+        if !ours {
+            self.others = (others, count);
         }
         watch.lap(Stage::Rewrite);
         if !self.newcomers.is_empty() {
@@ -266,6 +282,10 @@ impl<N: Nic> Worker<N> {
         let prepared = &self.lanes[lane];
         match self.engine.foresee(&mut frame, prepared, &arrival, self.tables.get()) {
             Prospect::Opens => self.newcomers.push(Newcomer { frame, arrival, lane }),
+            // What a frame before it in the burst opens may be its connection.
+            Prospect::Done(Verdict::Drop(_)) if !self.newcomers.is_empty() => {
+                self.handle_in_turn(frame, arrival, now);
+            }
             Prospect::Done(verdict) => self.finish(frame, arrival, verdict, now),
             Prospect::Refer => self.handle_in_turn(frame, arrival, now),
         }
@@ -285,7 +305,7 @@ impl<N: Nic> Worker<N> {
         for (number, newcomer) in newcomers.drain(..).enumerate() {
             let Newcomer { mut frame, arrival, lane } = newcomer;
             let prepared = &self.lanes[lane];
-            match self.engine.welcome(&mut frame, prepared, number, self.tables.get()) {
+            match self.engine.welcome(&mut frame, prepared, number) {
                 Some(port) => self.send(frame, port),
                 // Opened by an earlier frame of the burst, most likely.
                 None => self.handle(frame, arrival, now),

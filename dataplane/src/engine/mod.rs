@@ -22,7 +22,7 @@ use crate::classify::{self, Destination};
 use crate::clock::{Moment, RateLimit};
 use crate::conntrack::state::State;
 use crate::conntrack::{Conntrack, ConntrackConfig, Hit, InsertError, Memory, Opening};
-use crate::fib::{PortId, Route};
+use crate::fib::{Hop, PortId, Route};
 use crate::flow::{Address, Protocol, Tuple};
 use crate::fragments::Fragments;
 use crate::hash::{HashKey, low32, reduce};
@@ -71,8 +71,8 @@ pub struct Engine {
     fragments: Fragments,
     rejects: RateLimit,
     icmp_errors: RateLimit,
-    /// Connections that the burst at hand opens; never more than a burst.
-    openings: Vec<Opening>,
+    /// Connections that the burst at hand opens, and the way to their backends; never more than a burst.
+    openings: Vec<(Opening, Hop)>,
     elsewhere: Elsewhere,
     /// UDP flows that were moved away from a backend that no longer serves.
     pub reclassified: u64,
@@ -85,8 +85,9 @@ pub struct Arrival {
     pub port: PortId,
     /// From whom.
     pub origin: Origin,
-    /// For fragments that their keeper has passed on: the ports of the whole packet.
-    pub fragment_ports: Option<u32>,
+    /// For fragments that their keeper has passed on: the ports of the whole packet, as they stand in it. As bytes, since
+    /// that makes of a frame on its way to its owner a quarter of a cache line.
+    pub fragment_ports: Option<[u8; 4]>,
 }
 
 /// Who gave a frame to a worker.
@@ -430,12 +431,12 @@ impl Engine {
                 }
                 (Fragment::Later(id), _) => self.fragments.ports(headers, id, packet.now),
                 _ => None,
-            };
+            }
+            .map(u32::to_be_bytes);
         }
-        let Some(ports) = arrival.fragment_ports else {
+        let Some([a, b, c, d]) = arrival.fragment_ports else {
             return Err(Verdict::Drop(DropReason::FragmentUnknown));
         };
-        let [a, b, c, d] = ports.to_be_bytes();
         let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         Ok(Some(Tuple { src: headers.src, dst: headers.dst, sport, dport, protocol }))
     }

@@ -6,7 +6,6 @@
 use super::express::{Prepared, Sought};
 use super::*;
 use crate::conntrack::key::Key;
-use crate::fib::Hop;
 use crate::rewrite;
 
 /// What an ordinary packet of an unknown flow is about to do.
@@ -61,6 +60,19 @@ impl Engine {
             Destination::Transit => {
                 transit(frame, prepared, &tuple, tables).map_or(Prospect::Refer, Prospect::Done)
             }
+            Destination::VipPortUnknown { cluster: true }
+                if !tables.node.reject_unknown_cluster_ip_ports =>
+            {
+                Prospect::Done(Verdict::Drop(DropReason::VipPortUnknown))
+            }
+            Destination::Unallocated => {
+                Prospect::Done(Verdict::Drop(DropReason::ServiceAddressUnallocated))
+            }
+            Destination::Masquerade { .. } | Destination::Reply
+                if arrival.origin == Origin::Wire =>
+            {
+                Prospect::Done(Verdict::Drop(DropReason::NoConnection))
+            }
             _ => Prospect::Refer,
         }
     }
@@ -91,7 +103,8 @@ impl Engine {
         let (backend, id) = choice.pick(services.flow_hash(tuple))?;
         let mut to = Tuple { dst: backend.ip().into(), dport: backend.port(), ..*tuple };
         // Only what can be sent at once: no route, no neighbour and this very host need more thought.
-        if hop(tables, &to).mtu == 0 {
+        let hop = *hop(tables, &to);
+        if hop.mtu == 0 {
             return None;
         }
         if masquerade || to.dst == tuple.src {
@@ -100,7 +113,7 @@ impl Engine {
         }
         let opening = self.conntrack.foresee(tuple, hash, &to, state, id);
         opening.hashes.iter().for_each(|&hash| self.elsewhere.prefetch(hash));
-        self.openings.push(opening);
+        self.openings.push((opening, hop));
         Some(())
     }
 
@@ -111,10 +124,8 @@ impl Engine {
         frame: &mut impl Frame,
         prepared: &Prepared,
         newcomer: usize,
-        tables: &Tables,
     ) -> Option<PortId> {
-        let opening = self.openings.get(newcomer)?;
-        let hop = hop(tables, &opening.to);
+        let (opening, hop) = self.openings.get(newcomer)?;
         let (Prepared::V4(Sought { ip_len, .. }) | Prepared::V6(Sought { ip_len, .. })) = prepared
         else {
             return None;

@@ -166,7 +166,7 @@ impl Twins {
                     Prospect::Refer => None,
                     Prospect::Done(verdict) => Some(verdict),
                     Prospect::Opens => {
-                        let port = self.quick.welcome(&mut one, &prepared, 0, &self.tables);
+                        let port = self.quick.welcome(&mut one, &prepared, 0);
                         self.quick.end_burst();
                         self.welcomed += usize::from(port.is_some());
                         port.map(Verdict::Forward)
