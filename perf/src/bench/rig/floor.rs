@@ -4,8 +4,16 @@
 //! as the engine's connection table, ask for it; then, frame by frame, read that line and write addresses, ports and
 //! MAC addresses. Nothing is checked, compared, counted or remembered: no parser, no checksum, no hop limit, no state,
 //! no routes, no counters, no time. Receive and transmit are the engine's own, on the same frames.
+//!
+//! Two floors may hand over: each then reads the addresses of what it receives, gives all of it to the other through
+//! the workers' own ring, and does the above with what it gets.
+
+use std::hint::black_box;
 
 use dataplane::clock::Moment;
+use dataplane::engine::{Arrival, Origin};
+use dataplane::fib::PortId;
+use dataplane::handoff::{self, Batch, Handed, Links};
 use dataplane::hash::{high32, reduce};
 use dataplane::nic::{BURST, Burst, Frame, Nic};
 use dataplane::prefetch::prefetch;
@@ -29,6 +37,8 @@ pub(crate) struct Floor {
     queues: [BenchNic; PORTS],
     table: Table,
     lines: usize,
+    /// Where everything goes, if it does: the other's number, and the rings.
+    other: Option<(u16, Links<Mbuf>)>,
 }
 
 impl Floor {
@@ -51,6 +61,36 @@ impl Floor {
             edit(frame.bytes_mut(), &table[*line]);
         }
     }
+
+    /// Looks at the frames that one port received, and gives them away.
+    fn hand_over(&mut self, port: usize, burst: &mut Burst<Mbuf>) {
+        let Some((other, links)) = &mut self.other else { return };
+        let port = PortId::try_from(port).unwrap_or_default();
+        let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
+        burst.iter().for_each(Frame::prefetch);
+        for frame in burst.drain(..) {
+            black_box(key(frame.bytes()));
+            let refused = links.give(*other, Handed { frame, arrival });
+            assert!(refused.is_none(), "the ring holds more than one floor is offered");
+        }
+        assert!(links.flush().is_none(), "the ring holds more than one floor is offered");
+    }
+
+    /// Takes what the other gave.
+    fn take_over(&mut self) -> usize {
+        let mut batch = Batch::new();
+        if let Some((_, links)) = &mut self.other {
+            links.look_ahead(0);
+            links.take(0, &mut batch);
+        }
+        let Some(Handed { arrival, .. }) = batch.first() else { return 0 };
+        let out = PORTS - 1 - usize::from(arrival.port);
+        let mut burst: Burst<Mbuf> = batch.into_iter().map(|handed| handed.frame).collect();
+        let frames = burst.len();
+        self.burst(&mut burst);
+        self.queues[out].transmit(&mut burst);
+        frames
+    }
 }
 
 impl Bed<Floor> {
@@ -58,13 +98,25 @@ impl Bed<Floor> {
     pub(crate) fn floor(machine: &Machine, bytes: usize) -> Result<Self, Error> {
         let table = machine.table(bytes)?;
         let (bed, queues) = Bed::cabled(machine);
-        Ok(bed.with(Floor { queues, lines: table.len() / 64, table }))
+        Ok(bed.with(Floor { queues, lines: table.len() / 64, table, other: None }))
+    }
+
+    /// Two floors that hand over all that they receive.
+    pub(crate) fn handing_floors(machine: &Machine, bytes: usize) -> Result<[Self; 2], Error> {
+        let mut floors = [Self::floor(machine, bytes)?, Self::floor(machine, bytes)?];
+        for ((floor, other), links) in floors.iter_mut().zip([1, 0]).zip(handoff::mesh(2)) {
+            floor.device.other = Some((other, links));
+        }
+        Ok(floors)
     }
 }
 
 impl Device for Floor {
     fn poll(&mut self, _now: Moment) -> usize {
         let mut frames = 0;
+        if let Some((_, links)) = &mut self.other {
+            links.look(0);
+        }
         for port in 0..PORTS {
             let mut burst = Burst::new();
             self.queues[port].receive(&mut burst);
@@ -72,10 +124,14 @@ impl Device for Floor {
                 continue;
             }
             frames += burst.len();
+            if self.other.is_some() {
+                self.hand_over(port, &mut burst);
+                continue;
+            }
             self.burst(&mut burst);
             self.queues[PORTS - 1 - port].transmit(&mut burst);
         }
-        frames
+        frames + self.take_over()
     }
 }
 

@@ -9,6 +9,10 @@
 //! What this does not see: two workers get their packets in equal numbers, at the same time, so neither ever waits for
 //! the other for long; a NIC that spreads badly costs more. Buffers are exchanged outside the measured time. And two
 //! cores of a virtual machine may be one of the host's: what two floors are worth is told beside it.
+//!
+//! A frame that changes hands takes its buffer along: its owner's core fetches the buffer's descriptor and the headers
+//! from the other core's cache. The generator adds nothing to that: it writes a buffer on the core that will receive it,
+//! which is the core that sent it last. What the crossing alone costs is told by floors that hand over.
 
 mod fleet;
 mod race;
@@ -61,10 +65,11 @@ pub(crate) fn run(options: &Options, progress: &Progress) -> Result<Vec<Measurem
     let connections = if options.quick { vec![FEW] } else { vec![FEW, MANY] };
     progress.steps(connections.len() as u64);
     let table = fleet::table().bytes().0;
-    // For each number of connections those of one worker and of two, since tables are never given back; and two floors.
-    let tables = table * (3 * connections.len() + 2);
+    // For each number of connections those of one worker and of two, since tables are never given back; and four floors.
+    let tables = table * (3 * connections.len() + 4);
     let machine = Machine::start(Some(cores[0].id), tables + (1 << 20), 2 * RING)?;
     let mut floors = vec![Bed::floor(&machine, table)?, Bed::floor(&machine, table)?];
+    let mut handing_floors = Bed::handing_floors(&machine, table)?;
     let mut rings = vec![machine.frames(RING)?, machine.frames(RING)?];
     let repetitions = if options.quick { options.repetitions.min(3) } else { options.repetitions };
     let mut told = Vec::new();
@@ -75,6 +80,7 @@ pub(crate) fn run(options: &Options, progress: &Progress) -> Result<Vec<Measurem
             one: Fleet::open(&machine, &mut rings[0], 1, connections)?,
             two: Fleet::open(&machine, &mut rings[0], 2, connections)?,
             floors: &mut floors,
+            handing_floors: &mut handing_floors,
             rings: &mut rings,
             rounds: if options.quick { ROUNDS / 4 } else { ROUNDS },
             cores,
@@ -102,6 +108,7 @@ struct Suite<'a> {
     one: Fleet,
     two: Fleet,
     floors: &'a mut [Bed<Floor>],
+    handing_floors: &'a mut [Bed<Floor>],
     rings: &'a mut [Vec<Mbuf>],
     rounds: usize,
     cores: [CoreId; 2],
@@ -114,6 +121,7 @@ struct Rates {
     two: [Vec<f64>; QUARTERS + 1],
     one_floor: Vec<f64>,
     two_floors: Vec<f64>,
+    handing_floors: Vec<f64>,
 }
 
 impl Suite<'_> {
@@ -131,6 +139,7 @@ impl Suite<'_> {
             }
             rates.one_floor.push(f64::midpoint(self.floors(0..1)?, self.floors(1..2)?));
             rates.two_floors.push(self.floors(0..2)?);
+            rates.handing_floors.push(self.handing_floors()?);
         }
         Ok(rates)
     }
@@ -154,6 +163,16 @@ impl Suite<'_> {
                 let packets = self.two.packets(at);
                 Lane { bed, ring, core: self.cores[at], packets, handed_in: 0 }
             });
+        race(lanes, self.rounds)
+    }
+
+    /// Two floors, each with the other's packets.
+    fn handing_floors(&mut self) -> Result<f64, Error> {
+        let beds = self.handing_floors.iter_mut().zip(self.rings.iter_mut());
+        let lanes = beds.enumerate().map(|(at, (bed, ring))| {
+            let packets = self.two.packets(at);
+            Lane { bed, ring, core: self.cores[at], packets, handed_in: RING }
+        });
         race(lanes, self.rounds)
     }
 }
@@ -181,6 +200,18 @@ impl Rates {
         }
         let floors = times(format!("{case}/2-floors"), &self.two_floors, &self.one_floor);
         told.push(floors.note("what a second core of this machine is worth at the best"));
+        let name = format!("{case}/2-floors/handed-over-100");
+        told.push(rate(name.clone(), &self.handing_floors));
+        let best =
+            times(format!("{case}/2-workers/handed-over-100/at-best"), &self.at_best(), &self.one);
+        told.push(best.note("if handing over cost workers no more than it costs those floors"));
         told
+    }
+
+    /// Two workers that hand everything over, if that cost a packet just what it costs floors.
+    fn at_best(&self) -> Vec<f64> {
+        let floors = self.one_floor.iter().zip(&self.handing_floors);
+        let costs = floors.map(|(one, two)| 2.0 / two - 1.0 / one);
+        self.one.iter().zip(costs).map(|(one, cost)| 2.0 / (1.0 / one + cost)).collect()
     }
 }
