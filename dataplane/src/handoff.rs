@@ -30,6 +30,7 @@ pub struct Links<F> {
     /// By receiver. A worker's link to itself is never used.
     outgoing: Vec<Outgoing<F>>,
     incoming: Vec<Consumer<Handed<F>>>,
+    given: u64,
     sent: u64,
 }
 
@@ -42,7 +43,7 @@ struct Outgoing<F> {
 /// The links of all workers, in order of their numbers.
 #[must_use]
 pub fn mesh<F>(workers: u16) -> Vec<Links<F>> {
-    let links = || Links { outgoing: vec![], incoming: vec![], sent: 0 };
+    let links = || Links { outgoing: vec![], incoming: vec![], given: 0, sent: 0 };
     let mut mesh: Vec<Links<F>> = (0..workers).map(|_| links()).collect();
     for from in 0..mesh.len() {
         for to in 0..mesh.len() {
@@ -63,6 +64,7 @@ impl<F> Links<F> {
     pub fn give(&mut self, to: u16, handed: Handed<F>) -> Option<Batch<F>> {
         let outgoing = &mut self.outgoing[usize::from(to)];
         outgoing.collected.push(handed);
+        self.given += 1;
         if outgoing.collected.is_full() { outgoing.push(&mut self.sent) } else { None }
     }
 
@@ -73,7 +75,14 @@ impl<F> Links<F> {
         waiting.into_iter().find_map(|outgoing| outgoing.push(&mut self.sent))
     }
 
-    /// Frames that found room, ever.
+    /// Frames that were given, ever.
+    #[must_use]
+    #[inline]
+    pub fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// Those of them that found room.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent

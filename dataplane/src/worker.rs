@@ -58,13 +58,21 @@ pub struct Worker<N: Nic> {
     outbox: Vec<Outbox<N::Frame>>,
     /// What is known of the frames of the burst at hand.
     lanes: Box<[Prepared; BURST]>,
-    /// How many of the last burst that was received were other workers', and of how many.
-    others: (usize, usize),
+    /// How many of the last burst that was received were other workers'.
+    others: Others,
     /// Never more than a burst.
     newcomers: Vec<Newcomer<N::Frame>>,
     finished: Burst<N::Frame>,
     parked: ArrayVec<Parked<N::Frame>, PARKED>,
     ticked: Moment,
+}
+
+/// What a burst was like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Others {
+    None,
+    Some,
+    Most,
 }
 
 /// Frames about to leave by one port; bit n of `answers` says that frame n is an answer.
@@ -113,7 +121,7 @@ impl<N: Nic> Worker<N> {
             counters,
             outbox,
             lanes: Box::new([Prepared::Other; BURST]),
-            others: (0, 0),
+            others: Others::None,
             newcomers: Vec::with_capacity(BURST),
             finished: Burst::new(),
             parked: ArrayVec::new(),
@@ -182,8 +190,15 @@ impl<N: Nic> Worker<N> {
         }
         let count = burst.len();
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
-        let ours = !self.engine.has_peers();
-        self.process(count, burst.into_iter().map(|frame| (frame, arrival)), ours, now, watch);
+        let before = self.links.given();
+        // Traffic is much like it was: where most frames are others', that is what is looked for first.
+        let frames = burst.into_iter().map(|frame| (frame, arrival));
+        self.process(count, frames, self.others, now, watch);
+        self.others = match self.links.given() - before {
+            0 => Others::None,
+            given if given * 2 <= count as u64 => Others::Some,
+            _ => Others::Most,
+        };
         count
     }
 
@@ -204,7 +219,7 @@ impl<N: Nic> Worker<N> {
             self.engine.prepare(&handed.frame, mac(handed), lane);
         }
         let frames = batch.into_iter().map(|Handed { frame, arrival }| (frame, arrival));
-        self.process(count, frames, true, now, watch);
+        self.process(count, frames, Others::None, now, watch);
         count
     }
 
@@ -225,39 +240,36 @@ impl<N: Nic> Worker<N> {
     }
 
     /// A burst whose frames were prepared: the express way for all that can, then together what opens connections.
-    /// `ours` says that nobody else is thought to own them.
+    /// `others` says how many of them are thought to be other workers'.
     #[inline(always)]
     fn process(
         &mut self,
         count: usize,
         frames: impl Iterator<Item = (N::Frame, Arrival)>,
-        ours: bool,
+        others: Others,
         now: Moment,
         watch: &mut impl Stopwatch,
     ) {
         watch.lap(Stage::Prepare);
         let changes = self.engine.conntrack.changes();
-        // Traffic is much like it was: where most frames are others', that is what is looked for first.
-        let (others, of) = self.others;
-        let astray = !ours && others * 2 > of;
         for lane in &mut self.lanes[..count] {
-            if !astray {
+            if others != Others::Most {
                 self.engine.look_ahead(lane);
             }
-            if !ours && others > 0 {
+            if others != Others::None {
                 self.engine.look_elsewhere(lane);
             }
         }
         watch.lap(Stage::LookAhead);
-        let mut others = 0;
         for (lane, (mut frame, arrival)) in frames.enumerate() {
             let prepared = &mut self.lanes[lane % BURST];
-            if !ours && let Some(owner) = self.engine.elsewhere(prepared) {
-                others += 1;
+            if others != Others::None
+                && let Some(owner) = self.engine.elsewhere(prepared)
+            {
                 self.hand_over(frame, arrival, owner);
                 continue;
             }
-            if astray {
+            if others == Others::Most {
                 self.engine.look_ahead(prepared);
             }
             match self.engine.express(&mut frame, prepared, changes, self.tables.get()) {
@@ -265,9 +277,6 @@ impl<N: Nic> Worker<N> {
                 Passage::Unknown => self.announce(frame, arrival, lane, now),
                 Passage::Refer => self.handle_in_turn(frame, arrival, now),
             }
-        }
-        if !ours {
-            self.others = (others, count);
         }
         watch.lap(Stage::Rewrite);
         if !self.newcomers.is_empty() {

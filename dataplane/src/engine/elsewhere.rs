@@ -103,13 +103,6 @@ impl Engine {
         elsewhere.salt = high32(self.config.secret.pair(elsewhere.versions, 0));
     }
 
-    /// Whether flows may be other workers'.
-    #[must_use]
-    #[inline]
-    pub fn has_peers(&self) -> bool {
-        self.config.workers > 1
-    }
-
     /// Asks for what [`Self::elsewhere`] reads.
     #[inline]
     pub fn look_elsewhere(&self, prepared: &Prepared) {
