@@ -193,7 +193,10 @@ impl<N: Nic> Worker<N> {
         let before = self.links.given();
         // Traffic is much like it was: where most frames are others', that is what is looked for first.
         let frames = burst.into_iter().map(|frame| (frame, arrival));
-        self.process(count, frames, self.others, now, watch);
+        match self.others {
+            Others::None => self.process::<false>(count, frames, false, now, watch),
+            others => self.process_mixed(count, frames, others == Others::Most, now, watch),
+        }
         self.others = match self.links.given() - before {
             0 => Others::None,
             given if given * 2 <= count as u64 => Others::Some,
@@ -219,7 +222,7 @@ impl<N: Nic> Worker<N> {
             self.engine.prepare(&handed.frame, mac(handed), lane);
         }
         let frames = batch.into_iter().map(|Handed { frame, arrival }| (frame, arrival));
-        self.process(count, frames, Others::None, now, watch);
+        self.process::<false>(count, frames, false, now, watch);
         count
     }
 
@@ -239,37 +242,47 @@ impl<N: Nic> Worker<N> {
         count
     }
 
-    /// A burst whose frames were prepared: the express way for all that can, then together what opens connections.
-    /// `others` says how many of them are thought to be other workers'.
-    #[inline(always)]
-    fn process(
+    /// A burst in which other workers' frames are thought to be, perhaps most of it.
+    #[inline(never)]
+    fn process_mixed(
         &mut self,
         count: usize,
         frames: impl Iterator<Item = (N::Frame, Arrival)>,
-        others: Others,
+        most: bool,
+        now: Moment,
+        watch: &mut impl Stopwatch,
+    ) {
+        self.process::<true>(count, frames, most, now, watch);
+    }
+
+    /// A burst whose frames were prepared: the express way for all that can, then together what opens connections.
+    #[inline(always)]
+    fn process<const MIXED: bool>(
+        &mut self,
+        count: usize,
+        frames: impl Iterator<Item = (N::Frame, Arrival)>,
+        most: bool,
         now: Moment,
         watch: &mut impl Stopwatch,
     ) {
         watch.lap(Stage::Prepare);
         let changes = self.engine.conntrack.changes();
         for lane in &mut self.lanes[..count] {
-            if others != Others::Most {
+            if !most {
                 self.engine.look_ahead(lane);
             }
-            if others != Others::None {
+            if MIXED {
                 self.engine.look_elsewhere(lane);
             }
         }
         watch.lap(Stage::LookAhead);
         for (lane, (mut frame, arrival)) in frames.enumerate() {
             let prepared = &mut self.lanes[lane % BURST];
-            if others != Others::None
-                && let Some(owner) = self.engine.elsewhere(prepared)
-            {
+            if MIXED && let Some(owner) = self.engine.elsewhere(prepared) {
                 self.hand_over(frame, arrival, owner);
                 continue;
             }
-            if others == Others::Most {
+            if most {
                 self.engine.look_ahead(prepared);
             }
             match self.engine.express(&mut frame, prepared, changes, self.tables.get()) {
