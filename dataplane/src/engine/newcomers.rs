@@ -60,8 +60,8 @@ impl Engine {
             Destination::Transit => {
                 transit(frame, prepared, &tuple, tables).map_or(Prospect::Refer, Prospect::Done)
             }
-            Destination::VipPortUnknown { cluster: true }
-                if !tables.node.reject_unknown_cluster_ip_ports =>
+            Destination::VipPortUnknown { cluster }
+                if !tables.node.rejects_unknown_port(cluster) =>
             {
                 Prospect::Done(Verdict::Drop(DropReason::VipPortUnknown))
             }
