@@ -318,7 +318,7 @@ fn xip_4_addresses_that_the_configuration_does_not_allow_are_not_served() {
         "loadBalancer: {ingress: [{ip: 203.0.113.1}, {ip: 192.0.2.2}]}",
     );
     let settings = settings(
-        "{allowedExternalIPs: [192.0.2.0/24], allowedLoadBalancerIPs: [203.0.113.0/24, '::/0']}",
+        "allowedExternalIPs: [192.0.2.0/24], allowedLoadBalancerIPs: [203.0.113.0/24, '::/0']",
     );
     let rows = compile(&service, [].iter(), &settings);
     let served = frontends(&rows[0]).join("\n");

@@ -397,8 +397,7 @@ mod tests {
         let seconds = |yaml| spec(yaml).object.affinity.map(|timeout| timeout.as_secs());
         assert_eq!(seconds("{sessionAffinity: None}"), None);
         assert_eq!(seconds("{sessionAffinity: ClientIP}"), Some(10_800));
-        let noted = spec("{sessionAffinity: ClientIP}").problems;
-        assert!(noted.iter().any(|problem| problem.to_string().contains("not kept yet")));
+        assert!(spec("{sessionAffinity: ClientIP, ports: [{port: 80}]}").problems.is_empty());
         let config =
             "{sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 10}}}";
         assert_eq!(seconds(config), Some(10));
