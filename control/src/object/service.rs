@@ -239,12 +239,12 @@ fn ports(spec: &api::ServiceSpec, report: &mut Report) -> Vec<Port> {
             continue;
         }
         let node_port = port.node_port.filter(|number| *number != 0);
+        // Upstream serves it whatever the type; only the API server looks at that.
         if !typed && node_port.is_some() {
-            let why = "a Service of this type has no node ports: set spec.type to NodePort or LoadBalancer";
-            report.add(path(".nodePort"), Reason::Misplaced(why.into()));
+            let why = "it is served as written, but an API server refuses it: set spec.type to NodePort or LoadBalancer";
+            report.add(path(".nodePort"), Reason::Note(why.into()));
         }
-        let mut node_port =
-            node_port.filter(|_| typed).and_then(|n| super::port(n, || path(".nodePort"), report));
+        let mut node_port = node_port.and_then(|n| super::port(n, || path(".nodePort"), report));
         if node_port.is_some()
             && ports.iter().any(|p| p.protocol == protocol && p.node_port == node_port)
         {
@@ -271,7 +271,7 @@ fn vips(status: Option<&api::ServiceStatus>, report: &mut Report) -> Vec<IpAddr>
     for (i, ingress) in ingress.into_iter().flatten().enumerate() {
         let Some(ip) = ingress.ip.as_deref().filter(|ip| !ip.is_empty()) else { continue };
         match ingress.ip_mode.as_deref() {
-            None | Some("" | "VIP") => {
+            None | Some("VIP") => {
                 let path = || format!("status.loadBalancer.ingress[{i}].ip");
                 vips.extend(report.ok(path, address::parse_ip(ip)));
             }
@@ -424,7 +424,7 @@ mod tests {
             ),
             (
                 "{ports: [{port: 80, nodePort: 30000}]}",
-                "spec.ports[0].nodePort: a Service of this type has no node ports",
+                "spec.ports[0].nodePort: it is served as written, but an API server refuses it",
             ),
             (
                 "{type: NodePort, ports: [{port: 80, nodePort: 30000}, {port: 81, name: b, nodePort: 30000}]}",

@@ -110,18 +110,27 @@ impl Allocator {
         if spec.type_.as_deref() == Some("ExternalName") {
             return None;
         }
-        let many = spec.cluster_ips.as_deref().unwrap_or_default();
-        let texts = if many.is_empty() { spec.cluster_ip.as_slice() } else { many };
-        let texts = texts.iter().filter(|text| !text.is_empty());
-        let written: Vec<IpAddr> =
-            texts.map(|text| address::parse_ip(text).ok()).collect::<Option<_>>()?;
-        let mut families: Vec<bool> = match spec.ip_families.as_deref() {
-            Some(families @ [_, ..]) => families.iter().map(|family| family == "IPv4").collect(),
-            _ if written.is_empty() => vec![self.ranges.first()?.addr().is_ipv4()],
-            _ => written.iter().map(IpAddr::is_ipv4).collect(),
-        };
+        let some = |text: &&String| !text.is_empty();
+        let single: Vec<&String> = spec.cluster_ip.iter().filter(some).collect();
+        let many: Vec<&String> = spec.cluster_ips.iter().flatten().filter(some).collect();
+        let families = spec.ip_families.as_deref().unwrap_or_default();
         let policy = spec.ip_family_policy.as_deref();
-        if let ([only], Some("PreferDualStack" | "RequireDualStack")) = (&families[..], policy) {
+        let dual = matches!(policy, Some("PreferDualStack" | "RequireDualStack"));
+        // No API server takes two without being asked for both families: then only the single one counts (OBJ-5).
+        let only_single = many.is_empty() || (families.is_empty() && !dual && !single.is_empty());
+        let texts = if only_single { single } else { many.clone() };
+        let written: Vec<IpAddr> =
+            texts.into_iter().map(|text| address::parse_ip(text).ok()).collect::<Option<_>>()?;
+        // Who writes addresses and families, or a list of addresses, shows what an API server has stored: it is complete.
+        let complete = !written.is_empty() && (!families.is_empty() || !many.is_empty());
+        let mut families: Vec<bool> = match families {
+            [_, ..] => families.iter().map(|family| family == "IPv4").collect(),
+            [] if written.is_empty() => vec![self.ranges.first()?.addr().is_ipv4()],
+            [] => written.iter().map(IpAddr::is_ipv4).collect(),
+        };
+        if complete {
+            families.retain(|v4| written.iter().any(|ip| ip.is_ipv4() == *v4));
+        } else if let ([only], true) = (&families[..], dual) {
             let other = !only;
             let has_range = self.ranges.iter().any(|net| net.addr().is_ipv4() == other);
             if has_range || policy == Some("RequireDualStack") {
@@ -332,6 +341,15 @@ mod tests {
             ("{ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv6]}", "IPv6 IPv4"),
             ("{ipFamilies: [IPv6, IPv4]}", "IPv6 IPv4"),
             ("{clusterIP: 'fd00::7', ipFamilyPolicy: PreferDualStack}", "IPv6 IPv4"),
+            // Written addresses with families, or a list of them, are complete.
+            (
+                "{clusterIPs: [10.96.0.7], ipFamilies: [IPv4], ipFamilyPolicy: PreferDualStack}",
+                "IPv4",
+            ),
+            ("{clusterIP: 10.96.0.7, ipFamilies: [IPv4], ipFamilyPolicy: PreferDualStack}", "IPv4"),
+            ("{clusterIPs: [10.96.0.7, 'fd00::7'], ipFamilyPolicy: RequireDualStack}", "IPv4 IPv6"),
+            ("{clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, 'fd00::7']}", "IPv4"),
+            ("{clusterIP: '', clusterIPs: ['']}", "IPv4"),
             ("{clusterIP: None}", ""),
             ("{type: ExternalName}", ""),
         ] {

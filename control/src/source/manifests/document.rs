@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::yaml::{self, Node, Position};
 use crate::object::{Kind, ObjectKey, ObjectName, Place, Problem, Reason};
@@ -202,7 +203,8 @@ impl File {
 fn deserialize<T: DeserializeOwned>(node: &Node) -> (Result<T, (String, String)>, Vec<String>) {
     let mut unknown = Vec::new();
     let mut track = serde_path_to_error::Track::new();
-    let json = node.json();
+    let mut json = node.json();
+    fill_texts(&mut json);
     let result = {
         let deserializer = serde_path_to_error::Deserializer::new(json, &mut track);
         serde_ignored::deserialize(deserializer, |path| unknown.push(field_path(&path)))
@@ -212,6 +214,18 @@ fn deserialize<T: DeserializeOwned>(node: &Node) -> (Result<T, (String, String)>
         (if path == "." { String::new() } else { path }, error.to_string())
     });
     (result, unknown)
+}
+
+/// A key without a value stands for an empty text where texts belong, as for the API server.
+fn fill_texts(object: &mut Value) {
+    for map in ["/metadata/labels", "/metadata/annotations", "/spec/selector"] {
+        let texts = object.pointer_mut(map).and_then(Value::as_object_mut);
+        for text in texts.into_iter().flat_map(|map| map.values_mut()) {
+            if text.is_null() {
+                *text = "".into();
+            }
+        }
+    }
 }
 
 /// A path as problems write it.
