@@ -13,6 +13,7 @@ mod probe;
 mod render;
 mod story;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dataplane::affinity::Affinity;
@@ -34,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assembly::Assembly;
 pub use flow::{Flow, FlowError};
-pub use offline::{OfflineError, explain_manifests};
+pub use offline::{OfflineError, explain_manifests, explain_text};
 pub use render::render;
 
 /// Connections the engine has room for: it sees one at a time.
@@ -171,7 +172,15 @@ impl Explainer {
         let tuple = flow.tuple();
         let opens = flow.protocol == Protocol::Tcp;
         let destination = classify::destination(tables, &tuple, opens, scene.ports, 1);
-        let outcome = self.send(flow, &tuple, tables);
+        let decision = match &destination {
+            Destination::Service(found) => Some(decide(flow, found, tables)),
+            _ => None,
+        };
+        let outcome = if wire::is_martian(tuple.src.is_v4(), tuple.src, tuple.dst) {
+            unsent(&tuple, &destination, decision, tables)
+        } else {
+            self.send(flow, &tuple, tables)
+        };
         let mut told = Explanation {
             flow: flow.to_string(),
             verdict: Verdict::NotService,
@@ -181,8 +190,10 @@ impl Explainer {
             reason: None,
             steps: Vec::new(),
         };
-        match &destination {
-            Destination::Service(found) => told.of_service(flow, found, outcome, tables),
+        match (&destination, decision) {
+            (Destination::Service(found), Some(decision)) => {
+                told.of_service(flow, found, decision, outcome, tables);
+            }
             _ => told.of_others(&destination, outcome),
         }
         told.steps = story::tell(flow, &destination, &told, outcome.left_as, scene);
@@ -191,9 +202,8 @@ impl Explainer {
 
     /// Sends the first packet through the engine, and has it forget the connection.
     fn send(&mut self, flow: &Flow, tuple: &Tuple, tables: &Tables) -> Outcome {
-        let node = tables.node.classify_source(flow.client.ip()).node;
         // The node's own packets come from its kernel; others' by the port that leads back to them.
-        let origin = if node { Origin::Kernel } else { Origin::Wire };
+        let origin = if is_node(flow, tables) { Origin::Kernel } else { Origin::Wire };
         let port = match tables.fib.route(tuple.src) {
             Route::Egress { port, .. } | Route::Unresolved { port, .. } => port,
             Route::Local | Route::Nowhere => 0,
@@ -207,19 +217,51 @@ impl Explainer {
         if let Some(hit) = self.engine.conntrack.find(tuple, hash, now) {
             self.engine.conntrack.remove(&hit);
         }
-        let left_as = match verdict {
-            verdict::Verdict::Forward(_) | verdict::Verdict::Park { .. } => tuple_of(&frame),
-            _ => None,
-        };
-        Outcome { verdict, left_as }
+        Outcome { verdict, left_as: tuple_of(&frame) }
     }
+}
+
+fn is_node(flow: &Flow, tables: &Tables) -> bool {
+    tables.node.classify_source(flow.client.ip()).node
+}
+
+/// What the engine decides with.
+fn decide<'a>(flow: &Flow, found: &Match<'a>, tables: &Tables) -> Decision<'a> {
+    let client = flow.client.ip();
+    found.decide(client, &tables.node.source(client), tables.node.masquerade_all)
+}
+
+/// The outcome for addresses that no wire brings: a host's packet to itself stays in its kernel, so the engine takes one
+/// that comes for a forgery. The decision is the same as for any other.
+fn unsent(
+    tuple: &Tuple,
+    destination: &Destination<'_>,
+    decision: Option<Decision<'_>>,
+    tables: &Tables,
+) -> Outcome {
+    let refused = tables.node.reject_unknown_cluster_ip_ports;
+    let (verdict, backend) = match (destination, decision) {
+        (_, Some(Decision::Forward { choice, .. })) => {
+            (verdict::Verdict::Punt, choice.pick(tables.services.flow_hash(tuple)))
+        }
+        (_, Some(Decision::Drop(reason))) => (verdict::Verdict::Drop(reason), None),
+        (Destination::VipPortUnknown { cluster: true }, _) if !refused => {
+            (verdict::Verdict::Drop(DropReason::VipPortUnknown), None)
+        }
+        (Destination::Unallocated, _) => {
+            (verdict::Verdict::Drop(DropReason::ServiceAddressUnallocated), None)
+        }
+        _ => (verdict::Verdict::Punt, None),
+    };
+    let to = backend.map(|(at, _)| Tuple { dst: at.ip().into(), dport: at.port(), ..*tuple });
+    Outcome { verdict, left_as: to }
 }
 
 /// What the engine did with a first packet.
 #[derive(Clone, Copy, Debug)]
 struct Outcome {
     verdict: verdict::Verdict,
-    /// The flow it left as, if it was sent on.
+    /// The flow that the frame holds now: of the client and its backend, if it was sent on.
     left_as: Option<Tuple>,
 }
 
@@ -231,48 +273,45 @@ fn tuple_of(frame: &MemoryFrame) -> Option<Tuple> {
 }
 
 impl Explanation {
-    fn of_service(&mut self, flow: &Flow, found: &Match<'_>, outcome: Outcome, tables: &Tables) {
+    fn of_service(
+        &mut self,
+        flow: &Flow,
+        found: &Match<'_>,
+        decision: Decision<'_>,
+        outcome: Outcome,
+        tables: &Tables,
+    ) {
         self.service = Some(found.row.name.to_string());
+        if let verdict::Verdict::Drop(reason) = outcome.verdict {
+            self.verdict = Verdict::Drop;
+            self.reason = Some(reason.name().into());
+            return;
+        }
+        let Decision::Forward { choice, masquerade } = decision else {
+            self.verdict = Verdict::Reject;
+            self.reason = Some(NO_ENDPOINTS.into());
+            return;
+        };
         let client = flow.client.ip();
-        let decision =
-            found.decide(client, &tables.node.source(client), tables.node.masquerade_all);
-        if let Decision::Forward { choice, masquerade } = decision {
-            let backend = |(at, _): &(std::net::SocketAddr, _)| Backend {
-                address: at.to_string(),
-                masquerade: masquerade || at.ip() == client,
-            };
-            self.backends = Some(choice.backends.iter().map(backend).collect());
-        }
-        match outcome {
-            Outcome { left_as: Some(to), .. } => {
-                self.verdict = Verdict::Dnat;
-                self.chosen = Some(std::net::SocketAddr::new(to.dst.ip(), to.dport).to_string());
-            }
-            Outcome { verdict: verdict::Verdict::Drop(reason), .. } => {
-                self.verdict = Verdict::Drop;
-                self.reason = Some(reason.name().into());
-            }
-            Outcome { verdict: verdict::Verdict::Punt, .. } => {
-                self.verdict = Verdict::Dnat;
-                self.chosen = None;
-            }
-            // Answered: refused for want of endpoints, or for want of a way to the one that was chosen.
-            Outcome { .. } => {
-                let reason = match decision {
-                    Decision::Forward { .. } => DropReason::NoRoute.name(),
-                    Decision::Reject | Decision::Drop(_) => NO_ENDPOINTS,
-                };
-                self.verdict = Verdict::Reject;
-                self.reason = Some(reason.into());
-            }
-        }
+        let from_outside = !is_node(flow, tables);
+        let backend = |(at, _): &(SocketAddr, _)| Backend {
+            address: at.to_string(),
+            // As in the engine: replies of a backend on this very host come by it anyhow (MSQ-9).
+            masquerade: (masquerade || at.ip() == client)
+                && !(from_outside && tables.fib.route(at.ip().into()) == Route::Local),
+        };
+        self.verdict = Verdict::Dnat;
+        self.backends = Some(choice.backends.iter().map(backend).collect());
+        self.chosen = outcome.left_as.map(|to| SocketAddr::new(to.dst.ip(), to.dport).to_string());
     }
 
     fn of_others(&mut self, destination: &Destination<'_>, outcome: Outcome) {
         let (verdict, reason) = match (destination, outcome.verdict) {
-            (Destination::VipPortUnknown { cluster: true }, verdict::Verdict::Answer(_)) => {
-                (Verdict::Reject, UNKNOWN_PORT)
-            }
+            // The node's own packets are answered by way of its kernel.
+            (
+                Destination::VipPortUnknown { cluster: true },
+                verdict::Verdict::Answer(_) | verdict::Verdict::Punt,
+            ) => (Verdict::Reject, UNKNOWN_PORT),
             // Upstream leaves such ports to the host, which has nobody there either (LBR-8).
             (Destination::VipPortUnknown { .. }, _) => (Verdict::NotService, UNKNOWN_PORT),
             (_, verdict::Verdict::Drop(reason)) => (Verdict::Drop, reason.name()),

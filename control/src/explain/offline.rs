@@ -40,19 +40,29 @@ pub fn explain_manifests(
     manifests: &Path,
     flows: &[Flow],
 ) -> Result<(Vec<Explanation>, Vec<Problem>), OfflineError> {
-    let mut source = Manifests::new(manifests, &config.services);
-    let events = if manifests == Path::new("-") {
+    if manifests == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text)?;
-        source.load_text("-", &text)
-    } else {
-        source.load()?
-    };
+        return Ok(explain_text(config, "-", &text, flows));
+    }
+    let events = Manifests::new(manifests, &config.services).load()?;
     Ok(explain_events(config, events, flows))
 }
 
+/// Explains flows by manifests that are at hand as `text`; problems call them `name`.
+#[must_use]
+pub fn explain_text(
+    config: &Config,
+    name: &str,
+    text: &str,
+    flows: &[Flow],
+) -> (Vec<Explanation>, Vec<Problem>) {
+    let events = Manifests::new(name, &config.services).load_text(name, text);
+    explain_events(config, events, flows)
+}
+
 /// Explains flows by complete lists of objects.
-pub(super) fn explain_events(
+fn explain_events(
     config: &Config,
     events: Vec<Event>,
     flows: &[Flow],

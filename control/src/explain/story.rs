@@ -242,21 +242,28 @@ impl<'a> Story<'a> {
         with: usize,
         of: usize,
     ) {
+        let client = self.flow.client.ip();
         let all = self.scene.tables.node.masquerade_all;
+        let whoever =
+            matches!(found.decide(client, source, all), Decision::Forward { masquerade: true, .. });
         let text = match (with, found.class()) {
             (0, _) => "no: backends see the client's address",
-            (_, _) if with < of => "only for the backend that is the client itself (MSQ-2)",
+            _ if !whoever => "only for the backend that is the client itself (MSQ-2)",
             (_, Class::External) if !found.row.external_local => {
                 "yes: externalTrafficPolicy Cluster (MSQ-1 a)"
             }
-            (_, Class::External) if source.node => "yes: the node itself (MSQ-1 d)",
+            (_, Class::External) => "yes: the node itself (MSQ-1 d)",
             (_, Class::Cluster) if source.detector && !source.pod => {
                 "yes: a cluster IP and the client is no pod (MSQ-1 b)"
             }
-            (_, Class::Cluster) if all => "yes: masqueradeAll (MSQ-1 c)",
-            _ => "yes: the backend is the client itself (MSQ-2)",
+            (_, Class::Cluster) => "yes: masqueradeAll (MSQ-1 c)",
         };
-        self.add("masquerade", text);
+        let but = if whoever && with > 0 && with < of {
+            "; not for backends that are this node itself (MSQ-9)"
+        } else {
+            ""
+        };
+        self.add("masquerade", format!("{text}{but}"));
     }
 
     fn next_hop(&mut self, to: Tuple) {

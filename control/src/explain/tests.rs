@@ -1,9 +1,5 @@
-use std::path::Path;
-
-use super::offline::explain_events;
 use super::*;
 use crate::config::Config;
-use crate::source::manifests::Manifests;
 
 const CONFIG: &str = "
 services:
@@ -44,9 +40,8 @@ endpoints:
 
 fn explained(flows: &[&str]) -> Vec<Explanation> {
     let config = Config::parse(CONFIG, "test").expect("valid");
-    let events = Manifests::new(Path::new("-"), &config.services).load_text("-", OBJECTS);
     let flows: Vec<Flow> = flows.iter().map(|flow| flow.parse().expect("a flow")).collect();
-    let (told, problems) = explain_events(&config, events, &flows);
+    let (told, problems) = explain_text(&config, "-", OBJECTS, &flows);
     assert_eq!(problems, []);
     told
 }
