@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dataplane::tables::Node;
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::object::address;
 
@@ -150,15 +150,18 @@ impl Settings {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Section {
     role: Option<Role>,
+    #[serde(deserialize_with = "or_empty")]
     node_name: String,
-    #[serde(rename = "nodeIPs")]
+    #[serde(rename = "nodeIPs", deserialize_with = "or_empty")]
     node_ips: Vec<String>,
+    #[serde(deserialize_with = "or_empty")]
     node_labels: BTreeMap<String, String>,
-    #[serde(rename = "clusterCIDR")]
+    #[serde(rename = "clusterCIDR", deserialize_with = "or_empty")]
     cluster_cidr: String,
-    #[serde(rename = "serviceCIDRs")]
+    #[serde(rename = "serviceCIDRs", deserialize_with = "or_empty")]
     service_cidrs: Vec<String>,
     masquerade_all: bool,
+    #[serde(deserialize_with = "or_empty")]
     node_port_addresses: Vec<String>,
     #[serde(rename = "rejectUnknownClusterIPPorts")]
     reject_unknown_cluster_ip_ports: bool,
@@ -166,6 +169,13 @@ struct Section {
     allowed_external_ips: Vec<String>,
     #[serde(rename = "allowedLoadBalancerIPs")]
     allowed_load_balancer_ips: Vec<String>,
+}
+
+/// A key without a value, as in kube-proxy's configuration, where `nodePortAddresses: null` is usual.
+fn or_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Default for Section {
