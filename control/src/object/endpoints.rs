@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1 as api;
 
 use super::problem::Report;
+use super::service::HEADLESS_LABEL;
 use super::slice::{Endpoint, SlicePort, usable};
 use super::{Kind, ObjectName, Parsed, Problem, Slice, address, named};
 
@@ -56,7 +57,13 @@ impl Endpoints {
                 }
             }
         }
-        let skip = leader || skip_label.is_some_and(|value| value == "true");
+        // Mirrored slices carry its labels, and those with this one are nobody's (EXC-3).
+        let headless = endpoints
+            .metadata
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.contains_key(HEADLESS_LABEL));
+        let skip = leader || headless || skip_label.is_some_and(|value| value == "true");
         let parsed = Self { name: key.name, skip, slices };
         Ok(Parsed { object: parsed, problems: report.into_problems() })
     }
