@@ -170,7 +170,8 @@ impl Explainer {
     pub fn explain(&mut self, flow: &Flow, scene: &Scene<'_>) -> Explanation {
         let tables = scene.tables;
         let tuple = flow.tuple();
-        let opens = flow.protocol == Protocol::Tcp;
+        // A SYN or an INIT.
+        let opens = flow.protocol != Protocol::Udp;
         let destination = classify::destination(tables, &tuple, opens, scene.ports, 1);
         let decision = match &destination {
             Destination::Service(found) => Some(decide(flow, found, tables)),
@@ -196,7 +197,8 @@ impl Explainer {
             }
             _ => told.of_others(&destination, outcome),
         }
-        told.steps = story::tell(flow, &destination, &told, outcome.left_as, scene);
+        let left_as = outcome.left_as.filter(|_| told.verdict == Verdict::Dnat);
+        told.steps = story::tell(flow, &destination, &told, left_as, scene);
         told
     }
 
