@@ -57,3 +57,18 @@ fn xip_3_external_local_holds_for_external_ips_of_cluster_ip_services() {
             ("outside -> 172.30.0.41:80", "dnat 10.0.1.2:8080* 10.0.1.3:8080*"),
         ]);
 }
+
+#[test]
+fn xip_1_rej_10_a_balancer_address_in_a_service_range_is_served() {
+    world()
+        .balanced(
+            "web",
+            &format!("clusterIP: 172.30.0.41, externalIPs: [172.30.9.9], {PORT}"),
+            "{ip: 172.30.9.80}",
+        )
+        .slice("web", "10.0.1.2")
+        .check(&[
+            ("outside -> 172.30.9.9:80", "dnat 10.0.1.2:8080*"),
+            ("outside -> 172.30.9.80:80", "dnat 10.0.1.2:8080*"),
+        ]);
+}

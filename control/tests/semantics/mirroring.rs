@@ -31,6 +31,7 @@ fn end_2_endpoints_of_a_service_without_selector_are_mirrored() {
         (", labels: {endpointslice.kubernetes.io/skip-mirror: 'true'}", "reject no_endpoints"),
         (", labels: {endpointslice.kubernetes.io/skip-mirror: 'false'}", "dnat 10.0.1.8:8080"),
         (", annotations: {control-plane.alpha.kubernetes.io/leader: '{}'}", "reject no_endpoints"),
+        (", labels: {service.kubernetes.io/headless: null}", "reject no_endpoints"),
         (", namespace: other", "reject no_endpoints"),
     ] {
         web().object(&endpoints(metadata, SUBSET)).check(&[(TO, expected)]);

@@ -310,3 +310,28 @@ fn obj_1_lists_and_other_kinds_are_read_through() {
             ("pod -> 172.30.0.42:80", "dnat 10.0.1.3:8080"),
         ]);
 }
+
+#[test]
+fn obj_1_an_object_that_cannot_be_read_costs_only_itself() {
+    world()
+        .service("web", &format!("clusterIP: 172.30.0.41, {PORT}"))
+        .slice("web", "10.0.1.2")
+        .object("{apiVersion: v1, kind: Service, metadata: {name: bad}, spec: {clusterIP: 172.30.0.42, ports: [{port: http}]}}")
+        .object("{apiVersion: v1, kind: Service, metadata: {name: none}, spec: null}")
+        .object("{apiVersion: v1, kind: Service, spec: {clusterIP: 172.30.0.43}}")
+        .object("{apiVersion: v1")
+        .object("kind: ''")
+        .check(&[
+            ("pod -> 172.30.0.41:80", "dnat 10.0.1.2:8080"),
+            ("pod -> 172.30.0.42:80", "drop service_address_unallocated"),
+        ]);
+}
+
+#[test]
+fn settings_without_a_value_are_as_if_left_out() {
+    world()
+        .config("nodeName: here, nodeIPs: null, nodeLabels: null, clusterCIDR: null, serviceCIDRs: null, nodePortAddresses: null")
+        .service("web", &format!("clusterIP: 172.30.0.41, {PORT}"))
+        .slice("web", "10.0.1.2")
+        .check(&[("outside -> 172.30.0.41:80", "dnat 10.0.1.2:8080")]);
+}

@@ -90,6 +90,8 @@ fn lsr_5_the_node_in_a_range_lets_the_services_own_addresses_in() {
         ("203.0.113.80 -> 203.0.113.81:80", ALL),
         ("203.0.113.81 -> 203.0.113.80:80", ALL),
         ("203.0.113.82 -> 203.0.113.80:80", CLOSED),
+        // What comes from the address itself, as when it stands on the node's loopback.
+        ("203.0.113.80 -> 203.0.113.80:80", ALL),
         ("node -> 203.0.113.80:80", ALL),
     ]);
     web("[198.51.100.0/24]").check(&[("203.0.113.80 -> 203.0.113.81:80", CLOSED)]);

@@ -110,3 +110,26 @@ fn rej_10_a_service_without_rows_has_no_active_cluster_ip() {
             .check(&[("pod -> 172.30.0.41:80", "drop service_address_unallocated")]);
     }
 }
+
+#[test]
+fn rej_10_a_node_that_asks_itself_is_told_the_same() {
+    // Addresses of the node that Services have, too: the packet never leaves the node.
+    world().balanced("web", &format!("clusterIP: 172.30.0.41, {PORT}"), "{ip: 192.0.2.10}").check(
+        &[
+            ("node -> 192.0.2.10:80", "reject no_endpoints"),
+            ("node -> 192.0.2.10:81", "not-service node_address"),
+            ("172.30.0.41 -> 172.30.0.41:81", "reject unknown_port"),
+            ("172.30.0.42 -> 172.30.0.42:81", "drop service_address_unallocated"),
+        ],
+    );
+}
+
+#[test]
+fn rej_1_the_thousandth_flow_is_told_the_same_as_the_first() {
+    // Neither the limit of refusals nor a full table gets in between.
+    let w = empty("");
+    let flows: Vec<String> =
+        (0..1000).map(|i| format!("203.0.113.{} -> 172.30.0.41:80", 1 + i % 250)).collect();
+    let flows: Vec<&str> = flows.iter().map(String::as_str).collect();
+    assert!(w.ask(&flows).iter().all(|told| told.reason.as_deref() == Some("no_endpoints")));
+}
