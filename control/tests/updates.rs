@@ -196,6 +196,7 @@ async fn a_service_that_goes_does_not_wait() {
     .await;
 }
 
+/// SYN-2.
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_together_is_published_together() {
     serving(&[("x", &["1"])], async |gateway| {

@@ -23,6 +23,7 @@ const CHURN: [[Endpoint; 2]; 6] = [
     [Absent, Absent],
 ];
 
+/// CTK-1, CTK-7.
 #[test]
 fn downloads_outlive_every_change_of_endpoints() {
     let services = services();
@@ -69,7 +70,7 @@ fn pace(begin: Instant) -> impl FnMut(u64) {
     }
 }
 
-/// The client never changes its port, and never stops sending for longer than any UDP time-out.
+/// CTK-2, CTK-13: the client never changes its port, and never stops sending for longer than any UDP time-out.
 #[test]
 fn a_udp_client_moves_to_the_live_backend() {
     let services = services();
@@ -147,6 +148,7 @@ fn a_killed_backend_resets_its_connections() {
     }
 }
 
+/// SYN-4.
 #[test]
 fn scale_to_zero_and_back() {
     let services = services();

@@ -38,7 +38,7 @@ fn sigterm_ends_it_without_a_trace() {
     }
 }
 
-/// Without masquerade a connection needs nothing that was only in the process's memory.
+/// CTK-11, SYN-9: without masquerade a connection needs nothing that was only in the process's memory.
 #[test]
 fn connections_outlive_a_killed_gateway() {
     let services = services();

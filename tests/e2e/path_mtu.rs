@@ -7,6 +7,7 @@ use crate::site::{Layout, Site};
 
 const SIZE: u64 = 20 << 20;
 
+/// PRO-4.
 #[test]
 fn large_udp_datagrams_pass_in_fragments_both_ways() {
     let services = services();
@@ -31,7 +32,7 @@ fn large_udp_datagrams_pass_in_fragments_both_ways() {
     }
 }
 
-/// Routers on both sides say "too big"; what they say is translated for whom it concerns.
+/// ICM-5: routers on both sides say "too big"; what they say is translated for whom it concerns.
 #[test]
 fn routers_tell_client_and_backend_the_path_mtu() {
     let services = services();
@@ -40,6 +41,7 @@ fn routers_tell_client_and_backend_the_path_mtu() {
     transfers_find_the_mtu(&site, &services);
 }
 
+/// ICM-5.
 #[test]
 fn the_gateway_tells_the_client_the_mtu_of_its_inner_port() {
     let services = services();
@@ -49,6 +51,7 @@ fn the_gateway_tells_the_client_the_mtu_of_its_inner_port() {
     transfers_find_the_mtu_upward(&site, &services);
 }
 
+/// ICM-5.
 #[test]
 fn the_gateway_tells_the_backend_the_mtu_of_its_outer_port() {
     let services = services();

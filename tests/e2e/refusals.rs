@@ -11,6 +11,7 @@ use crate::site::{Layout, Site};
 /// "At once": far below the second after which TCP tries again.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
+/// REJ-1, REJ-6.
 #[test]
 fn a_service_without_endpoints_is_refused_at_once() {
     let services = [
@@ -26,6 +27,7 @@ fn a_service_without_endpoints_is_refused_at_once() {
     }
 }
 
+/// REJ-10.
 #[test]
 fn an_unknown_port_of_a_vip_is_refused() {
     let services = [Service::new("shared", 10, Policy::Cluster)];
@@ -40,7 +42,7 @@ fn an_unknown_port_of_a_vip_is_refused() {
     }
 }
 
-/// Addresses of the service range that no Service has.
+/// REJ-10: addresses of the service range that no Service has.
 #[test]
 fn an_unallocated_cluster_ip_is_dropped_and_counted() {
     let Some(site) = Site::new(Layout::default(), &[]) else { return };

@@ -54,7 +54,7 @@ fn udp_through_every_vip_kind_v4_and_v6() {
     }
 }
 
-/// Connections to several VIPs from one client port can end at one backend, and must not be mixed there.
+/// CTK-12: connections to several VIPs from one client port can end at one backend, and must not be mixed there.
 #[test]
 fn one_client_port_talks_to_all_vips_at_once() {
     let services = services();
@@ -68,6 +68,7 @@ fn one_client_port_talks_to_all_vips_at_once() {
     });
 }
 
+/// ICM-7.
 #[test]
 fn vips_and_the_node_answer_pings_of_every_size() {
     let services = services();
@@ -82,7 +83,7 @@ fn vips_and_the_node_answer_pings_of_every_size() {
     }
 }
 
-/// Hop 1 is the gateway, hop 2 answers in the VIP's name.
+/// ICM-6: hop 1 is the gateway, hop 2 answers in the VIP's name.
 #[test]
 fn traceroute_shows_the_gateway() {
     let services = services();

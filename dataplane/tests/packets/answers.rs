@@ -50,7 +50,7 @@ fn serving(f: Family) -> Vec<Service> {
         .to_vec()
 }
 
-/// RFC 9293 section 3.10.7.1: the reset looks as if the closed port had sent it.
+/// REJ-4: RFC 9293 section 3.10.7.1: the reset looks as if the closed port had sent it.
 fn resets(f: Family) -> Vec<Case> {
     let (client, vip) = (at(f.client, 5000), at(f.load_balancer, 80));
     let to = || tcp(client, vip).seq(7_000);
@@ -99,6 +99,7 @@ fn resets(f: Family) -> Vec<Case> {
     cases
 }
 
+/// REJ-4, REJ-5, DUA-7.
 fn unreachable(f: Family) -> Vec<Case> {
     let (client, vip) = (at(f.client, 5000), at(f.load_balancer, 80));
     let refused = |name: &str, packet: Packet, quoted: usize| {
@@ -138,7 +139,7 @@ fn unreachable(f: Family) -> Vec<Case> {
     ]
 }
 
-/// Hop limits, toward a VIP and in transit.
+/// ICM-6: hop limits, toward a VIP and in transit.
 fn time_exceeded_cases(f: Family) -> Vec<Case> {
     let (client, vip) = (at(f.client, 5000), at(f.load_balancer, 80));
     let expired = |packet: Packet| {
@@ -167,7 +168,7 @@ fn time_exceeded_cases(f: Family) -> Vec<Case> {
     ]
 }
 
-/// Larger than the inner link.
+/// ICM-5: larger than the inner link.
 fn too_big_cases(f: Family) -> Vec<Case> {
     let (client, vip) = (at(f.client, 5000), at(f.load_balancer, 80));
     let narrow = |name: &str| {
@@ -208,6 +209,7 @@ fn too_big_cases(f: Family) -> Vec<Case> {
     cases
 }
 
+/// ICM-7.
 fn echo(f: Family) -> Vec<Case> {
     let served = |name: &str| {
         case(format!("{name}, v4 {}", f.v4)).service("ns/web", &serving(f)).service(

@@ -43,7 +43,7 @@ fn named(name: &str, f: Family) -> Case {
     case(format!("{name}, v4 {}", f.v4)).service("ns/web", &web(f, false))
 }
 
-/// A question in fragments, and the reply in fragments, too.
+/// PRO-4: a question in fragments, and the reply in fragments, too.
 fn in_order(f: Family, masquerade: bool) -> Case {
     let (client, vip, backend) =
         (at(f.client, 5000), at(f.load_balancer, 80), at(f.backends[0], 8080));
@@ -60,7 +60,7 @@ fn in_order(f: Family, masquerade: bool) -> Case {
     case
 }
 
-/// The middle one first, the last one twice; the receiver puts them together.
+/// PRO-4: the middle one first, the last one twice; the receiver puts them together.
 fn duplicates_and_reordering(f: Family) -> Case {
     let (pieces, sent) = (question(f).fragments(5, 40), question_inside(f).fragments(5, 40));
     [0, 2, 2, 1, 0].into_iter().fold(named("any order behind the first", f), |case, i| {
@@ -68,6 +68,7 @@ fn duplicates_and_reordering(f: Family) -> Case {
     })
 }
 
+/// PRO-4.
 fn without_the_first(f: Family) -> Case {
     let pieces = question(f).fragments(5, 40);
     named("without the first", f)

@@ -55,6 +55,7 @@ fn opened(name: String, f: Family, masquerade: bool, protocol: Protocol) -> Case
         .outside(packet(protocol, client, vip), sent_in(packet(protocol, inside, backend).ttl(63)))
 }
 
+/// ICM-1, ICM-2, ICM-3.
 fn both_ways(f: Family, masquerade: bool, protocol: Protocol) -> Vec<Case> {
     let (client, vip, inside, backend) = ends(f, masquerade);
     let (inner_router, outer_router) = routers(f);
@@ -95,7 +96,7 @@ fn both_ways(f: Family, masquerade: bool, protocol: Protocol) -> Vec<Case> {
     ]
 }
 
-/// What is quoted may end anywhere behind the ports.
+/// ICM-3: what is quoted may end anywhere behind the ports.
 fn truncated(f: Family) -> Vec<Case> {
     let header = if f.v4 { 20 } else { 40 };
     let (inner_router, _) = routers(f);
@@ -174,7 +175,7 @@ fn truncated(f: Family) -> Vec<Case> {
     cases
 }
 
-/// I6: an error neither ends nor prolongs a connection, whoever forged it.
+/// ICM-4: i6: an error neither ends nor prolongs a connection, whoever forged it.
 fn harmless(f: Family) -> Vec<Case> {
     let (client, vip, inside, backend) = ends(f, false);
     let unreachable = move || port_unreachable(f.backends[0], f.client, &udp(inside, backend).ip());
@@ -204,6 +205,7 @@ fn harmless(f: Family) -> Vec<Case> {
     ]
 }
 
+/// ICM-4.
 fn unknown(f: Family) -> Vec<Case> {
     let (client, vip, _, _) = ends(f, false);
     let (_, outer_router) = routers(f);

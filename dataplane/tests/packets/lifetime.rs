@@ -89,7 +89,7 @@ impl Case {
     }
 }
 
-/// The very next packet goes to a backend that is there.
+/// CTK-2, CTK-13: the very next packet goes to a backend that is there.
 fn udp_moves(f: Family) -> Case {
     named("a UDP flow moves", f)
         .service("ns/web", &[web(f, Udp, &[0])])
@@ -125,7 +125,7 @@ fn udp_stays_while_serving(f: Family) -> Case {
         .outside(asked(f), asked_at(f, 0))
 }
 
-/// A sender that never listens.
+/// CTK-4: a sender that never listens.
 fn udp_to_nobody(f: Family) -> Case {
     let refused = move || {
         answered_out(port_unreachable(f.node_out, f.client, &asked(f).ip()).ip_fragment(0, 0))
@@ -139,7 +139,7 @@ fn udp_to_nobody(f: Family) -> Case {
         .then(|gateway| assert_eq!(gateway.connections(), 0))
 }
 
-/// The address of its backend may be anybody's by now.
+/// CTK-6: the address of its backend may be anybody's by now.
 fn udp_of_a_deleted_service(f: Family) -> Case {
     let other = Service::new("ns/other:80", Udp, &[(f.backends[0], 8080)])
         .external_local()
@@ -156,6 +156,7 @@ fn udp_of_a_deleted_service(f: Family) -> Case {
         .pods(to_cluster_ip, dropped(ServiceAddressUnallocated))
 }
 
+/// CTK-5.
 fn udp_finds_a_new_endpoint(f: Family) -> Case {
     let refused =
         answered_out(port_unreachable(f.node_out, f.client, &asked(f).ip()).ip_fragment(0, 0));
@@ -166,7 +167,7 @@ fn udp_finds_a_new_endpoint(f: Family) -> Case {
         .outside(asked(f), asked_at(f, 2))
 }
 
-/// CTK-1.
+/// CTK-7, REJ-7, CTK-1.
 fn tcp_outlives_its_endpoint(f: Family) -> Case {
     named("TCP outlives its endpoint", f)
         .service("ns/web", &[web(f, Tcp, &[0])])
@@ -181,6 +182,7 @@ fn tcp_outlives_its_endpoint(f: Family) -> Case {
         .outside(segment(f, ACK), segment_at(f, 0, ACK))
 }
 
+/// CTK-1, CTK-7.
 fn tcp_outlives_its_service(f: Family) -> Case {
     named("TCP outlives its Service", f)
         .service("ns/web", &[web(f, Tcp, &[0])])
@@ -230,7 +232,7 @@ fn refused_by_the_backend(f: Family) -> Case {
         .outside(segment(f, SYN), segment_at(f, 1, SYN))
 }
 
-/// A gateway that knows nothing of a connection finds its backend again.
+/// CTK-11: a gateway that knows nothing of a connection finds its backend again.
 fn picked_up(f: Family) -> Case {
     named("picked up in mid-stream", f).then(move |gateway| {
         let service = [web(f, Tcp, &[0, 1, 2])];
@@ -256,6 +258,7 @@ fn picked_up(f: Family) -> Case {
     })
 }
 
+/// CTK-10.
 fn unsolicited(f: Family) -> Case {
     named("a reply to nothing", f)
         .service("ns/web", &[web(f, Tcp, &[0]), web(f, Udp, &[0])])
@@ -307,6 +310,7 @@ fn direct_and_by_vip(f: Family, direct_first: bool) -> Case {
     })
 }
 
+/// CTK-12.
 fn two_vips_one_backend(f: Family) -> Case {
     let service = web(f, Tcp, &[0]).external(f.external_ip, 80);
     named("two VIPs, one backend", f).service("ns/web", &[service]).then(move |gateway| {

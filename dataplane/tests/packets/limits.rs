@@ -147,6 +147,7 @@ fn ring_full(f: Family) -> Case {
     })
 }
 
+/// REJ-5.
 fn rejects_limited(f: Family) -> Case {
     let empty = Service::new("ns/none:80", Tcp, &[]).load_balancer(f.external_ip, 80, &[]);
     named("refusals are limited", f)
@@ -177,7 +178,7 @@ fn errors_limited(f: Family) -> Case {
         })
 }
 
-/// The fixture has one port to give.
+/// MSQ-6: the fixture has one port to give.
 fn ports_exhausted(f: Family) -> Case {
     let service = Service::new("ns/two:80", Tcp, &[(f.backends[0], 8080)]);
     let other = Service::new("ns/other:80", Tcp, &[(f.backends[1], 8080)]);
