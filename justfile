@@ -27,6 +27,10 @@ advisories:
 unit:
     cargo test --locked --no-fail-fast -p dataplane -p control
 
+# docs/rules.md anew: which tests prove which rule of Services.
+rules:
+    RULES=write cargo test --locked -p control --test rules
+
 # Exhaustive check of the table swap under every interleaving.
 loom:
     RUSTFLAGS="--cfg loom" cargo test --locked -p dataplane --release --target-dir target/loom --test snapshot_model
