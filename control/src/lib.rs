@@ -27,6 +27,7 @@ pub mod claims;
 pub mod compile;
 pub mod config;
 pub mod control;
+mod directory;
 pub mod explain;
 pub mod kernel;
 pub mod object;

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
+use crate::directory::Directory;
 use crate::object::{Kind, Object, ObjectKey, ObjectName, Service, Slice};
 
 /// Names of Services whose rows may differ now.
@@ -26,6 +27,7 @@ pub struct State {
     owners: HashMap<ObjectName, ObjectName>,
     /// Services with a health check of their own: few, and looked at often.
     checked: BTreeSet<ObjectName>,
+    directory: Directory,
 }
 
 #[derive(Debug, Default)]
@@ -94,9 +96,32 @@ impl State {
         self.checked.iter().filter_map(|name| self.service(name))
     }
 
-    /// The slices of a Service, in order of their names.
+    /// The slices of a Service that hold endpoints to send packets to, in order of their names.
     pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> + Clone {
+        // EXC-3
+        self.all_slices(service).filter(|slice| !slice.headless_label)
+    }
+
+    /// The slices of a Service, with those that are for DNS only, in order of their names.
+    pub fn all_slices(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> + Clone {
         self.services.get(service).map(|entry| entry.slices.values()).into_iter().flatten()
+    }
+
+    /// Whether there is a Service in this namespace.
+    #[must_use]
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        self.directory.has_namespace(namespace)
+    }
+
+    /// Services with this cluster IP, and headless ones with the slices that hold it as an endpoint.
+    pub fn at(&self, address: IpAddr) -> impl Iterator<Item = (&Service, Option<&Slice>)> {
+        self.directory.at(address).filter_map(|key| {
+            if key.kind == Kind::Service {
+                return Some((self.service(&key.name)?, None));
+            }
+            let entry = self.services.get(self.owners.get(&key.name)?)?;
+            Some((entry.service.as_ref()?, Some(entry.slices.get(&key.name)?)))
+        })
     }
 
     /// Whether endpoints of a Service may be on their way from one of its slices to another.
@@ -132,6 +157,10 @@ impl State {
         } else {
             self.checked.remove(&name);
         }
+        if let Some(former) = &entry.service {
+            self.directory.remove_service(former, entry.slices.values());
+        }
+        self.directory.add_service(&service, entry.slices.values());
         entry.service = Some(service);
         [name].into()
     }
@@ -140,6 +169,9 @@ impl State {
         let Some(entry) = self.services.get_mut(name) else { return Changed::new() };
         let was = entry.service.take();
         self.checked.remove(name);
+        if let Some(service) = &was {
+            self.directory.remove_service(service, entry.slices.values());
+        }
         self.forget_if_empty(name);
         was.map(|service| service.name).into_iter().collect()
     }
@@ -156,6 +188,10 @@ impl State {
             if *former == slice {
                 return changed;
             }
+            if entry.service.as_ref().is_some_and(Service::is_headless) {
+                self.directory.remove_slice(former);
+                self.directory.add_slice(&slice);
+            }
             let former = std::mem::replace(former, slice);
             entry.arrived(&former.name);
             if entry.slices.values().filter(|other| other.v4 == former.v4).nth(1).is_some() {
@@ -164,6 +200,9 @@ impl State {
         } else {
             let name = slice.name.clone();
             self.owners.insert(name.clone(), service.clone());
+            if entry.service.as_ref().is_some_and(Service::is_headless) {
+                self.directory.add_slice(&slice);
+            }
             entry.slices.insert(name.clone(), slice);
             entry.arrived(&name);
         }
@@ -176,6 +215,9 @@ impl State {
         if let Some(entry) = self.services.get_mut(&service)
             && let Some(gone) = entry.slices.remove(name)
         {
+            if entry.service.as_ref().is_some_and(Service::is_headless) {
+                self.directory.remove_slice(&gone);
+            }
             entry.left(gone);
         }
         self.forget_if_empty(&service);

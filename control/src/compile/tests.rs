@@ -40,6 +40,7 @@ fn slice(name: &str, v4: bool, endpoints: &str) -> Slice {
             terminating: flags.contains('t'),
             node: Some(node).filter(|node| !node.is_empty()).map(Arc::from),
             zone_hints: hints(zones),
+            hostname: None,
             node_hints: hints(nodes),
         }
     });
@@ -49,6 +50,7 @@ fn slice(name: &str, v4: bool, endpoints: &str) -> Slice {
         number: 8080,
     };
     Slice {
+        headless_label: false,
         name: crate::object::ObjectName::new("demo", name),
         service: None,
         v4,

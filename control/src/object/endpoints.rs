@@ -50,6 +50,7 @@ impl Endpoints {
                     slices.push(Slice {
                         name: ObjectName::new(key.name.namespace(), &name),
                         service: Some(key.name.clone()),
+                        headless_label: false,
                         v4,
                         ports: ports.clone(),
                         endpoints,
@@ -102,6 +103,7 @@ fn addresses(subset: &api::EndpointSubset, i: usize, report: &mut Report) -> Vec
                 serving: true,
                 terminating: false,
                 node: entry.node_name.as_deref().filter(|node| !node.is_empty()).map(Arc::from),
+                hostname: entry.hostname.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
                 zone_hints: Box::default(),
                 node_hints: Box::default(),
             });

@@ -20,6 +20,8 @@ pub struct Pod {
     labels: BTreeMap<String, String>,
     addresses: Vec<IpAddr>,
     node: Option<Arc<str>>,
+    /// `spec.hostname` and the Service it is for, `spec.subdomain` (DNS-5).
+    hostname: Option<(Arc<str>, String)>,
     ready: bool,
     terminating: bool,
     finished: bool,
@@ -41,6 +43,7 @@ impl Pod {
             labels: pod.metadata.labels.clone().unwrap_or_default(),
             addresses: addresses(status, &mut report),
             node: node.filter(|node| !node.is_empty()).map(Arc::from),
+            hostname: hostname(pod),
             ready: status.conditions.iter().flatten().any(is_ready),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             finished: matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")),
@@ -61,13 +64,17 @@ impl Pod {
         }
     }
 
-    fn endpoint(&self, address: IpAddr, publish_not_ready: bool) -> Endpoint {
+    fn endpoint(&self, address: IpAddr, service: &Service) -> Endpoint {
+        let hostname = self.hostname.as_ref();
         Endpoint {
             address,
-            ready: publish_not_ready || (self.ready && !self.terminating),
+            ready: service.publish_not_ready || (self.ready && !self.terminating),
             serving: self.ready,
             terminating: self.terminating,
             node: self.node.clone(),
+            hostname: hostname
+                .filter(|(_, subdomain)| subdomain == service.name.name())
+                .map(|(hostname, _)| hostname.clone()),
             zone_hints: Box::default(),
             node_hints: Box::default(),
         }
@@ -96,7 +103,7 @@ pub fn slices<'a>(
             .collect();
         for address in &pod.addresses {
             let group = groups.entry((address.is_ipv4(), numbers.clone())).or_default();
-            group.push(pod.endpoint(*address, service.publish_not_ready));
+            group.push(pod.endpoint(*address, service));
         }
     }
     let mut slices = Vec::new();
@@ -109,7 +116,8 @@ pub fn slices<'a>(
         // No object of the API can have a name with this character.
         let name = format!("{}~pods-{i}", service.name.name());
         let name = ObjectName::new(service.name.namespace(), &name);
-        slices.push(Slice { name, service: Some(service.name.clone()), v4, ports, endpoints });
+        let service = Some(service.name.clone());
+        slices.push(Slice { name, service, headless_label: false, v4, ports, endpoints });
     }
     slices
 }
@@ -122,6 +130,12 @@ fn protocol(port: &api::ServicePort) -> Option<Protocol> {
     let mut ignored =
         Report::new(super::ObjectKey { kind: Kind::Service, name: ObjectName::new("", "") });
     super::protocol(port.protocol.as_deref(), String::new, &mut ignored)
+}
+
+fn hostname(pod: &api::Pod) -> Option<(Arc<str>, String)> {
+    let spec = pod.spec.as_ref()?;
+    let hostname = spec.hostname.as_deref().filter(|name| !name.is_empty())?;
+    Some((hostname.into(), spec.subdomain.clone()?))
 }
 
 fn addresses(status: &api::PodStatus, report: &mut Report) -> Vec<IpAddr> {

@@ -106,6 +106,12 @@ impl Service {
         }
     }
 
+    /// Whether it is found by its endpoints' names only (EXC-4).
+    #[must_use]
+    pub fn is_headless(&self) -> bool {
+        self.kind == ServiceKind::Headless
+    }
+
     /// The cluster IP of a family.
     #[must_use]
     pub fn cluster_ip(&self, v4: bool) -> Option<IpAddr> {

@@ -22,8 +22,10 @@ const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-ti
 pub struct Slice {
     /// Namespace and name.
     pub name: ObjectName,
-    /// The Service it belongs to; `None` if it belongs to nobody or is labelled headless (EPS-1, EXC-3).
+    /// The Service it belongs to; `None` if it belongs to nobody (EPS-1).
     pub service: Option<ObjectName>,
+    /// Labelled headless: for DNS only (EXC-3).
+    pub headless_label: bool,
     /// Whether its family is IPv4. A slice of host names has no endpoints here (EPS-2).
     pub v4: bool,
     /// Ports that every endpoint has.
@@ -56,6 +58,8 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node it runs on.
     pub node: Option<Arc<str>>,
+    /// Its name below a headless Service's, if it was given one (DNS-5).
+    pub hostname: Option<Arc<str>>,
     /// Zones that should use it (EPS-9).
     pub zone_hints: Box<[Arc<str>]>,
     /// Nodes that should use it (EPS-9).
@@ -80,9 +84,8 @@ impl Slice {
             }
         };
         let parsed = Self {
-            service: service
-                .filter(|_| label(HEADLESS_LABEL).is_none())
-                .map(|service| ObjectName::new(key.name.namespace(), service)),
+            service: service.map(|service| ObjectName::new(key.name.namespace(), service)),
+            headless_label: label(HEADLESS_LABEL).is_some(),
             name: key.name,
             v4: v4.unwrap_or(true),
             ports: ports(slice, &mut report),
@@ -138,6 +141,7 @@ fn endpoint(endpoint: &api::Endpoint, i: usize, v4: bool, report: &mut Report) -
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         node: endpoint.node_name.as_deref().filter(|node| !node.is_empty()).map(Arc::from),
+        hostname: endpoint.hostname.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
         zone_hints: hints
             .for_zones
             .into_iter()
@@ -191,8 +195,11 @@ mod tests {
             ("{kubernetes.io/service-name: web}", Some("demo/web")),
             ("{kubernetes.io/service-name: ''}", None),
             ("{}", None),
-            // EXC-3
-            ("{kubernetes.io/service-name: web, service.kubernetes.io/headless: ''}", None),
+            // EXC-3: DNS wants to know.
+            (
+                "{kubernetes.io/service-name: web, service.kubernetes.io/headless: ''}",
+                Some("demo/web"),
+            ),
         ] {
             let yaml = format!(
                 "{{metadata: {{namespace: demo, name: web-x, labels: {labels}, ownerReferences: [{{kind: Service, name: web, apiVersion: v1, uid: u}}]}}, addressType: IPv4, endpoints: []}}"
