@@ -10,7 +10,7 @@ run_packages=(gcc libc6-dev pkg-config libclang-dev clang libdpdk-dev iproute2)
 # Real clients and servers, a machine with a virtio NIC, a counter of instructions, what builds libFuzzer, and what runs the
 # service.
 test_packages=(
-  curl ethtool netcat-openbsd iperf3 iputils-ping traceroute socat procps python3
+  bind9-dnsutils curl ethtool netcat-openbsd iperf3 iputils-ping traceroute socat procps python3
   qemu-system-x86 busybox-static xz-utils binutils valgrind g++ systemd
 )
 # Cargo tools: the recipe runner and the licence and source check. Built without optimisation: that is quicker.

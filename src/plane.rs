@@ -10,11 +10,12 @@ use std::sync::Arc;
 use control::assembly::Assembly;
 use control::config::{Config, Device, Source};
 use control::control::{Control, Handle, Update};
+use control::dns::{Counters, Dns, DnsError};
 use control::kernel::mirror::Mirror;
 use control::kernel::twin::{Queues, Twin, TwinConfig};
 use control::kernel::{self, KernelError, resolve, routes, underlay};
 use control::publish::TablesPublisher;
-use control::source::kubernetes;
+use control::source::kubernetes::{self, Scope};
 use control::source::manifests::{self, Manifests};
 use dataplane::fib::{Fib, FibSpec, Mac, PortId};
 use dataplane::hash::HashKey;
@@ -37,6 +38,9 @@ pub enum PlaneError {
     /// The cluster's API server: what is configured can't be used. Being out of reach is no such reason.
     #[error(transparent)]
     Connect(#[from] kubernetes::ConnectError),
+    /// The DNS server's addresses.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
 }
 
 /// What is made before the workers.
@@ -47,12 +51,13 @@ pub struct Prepared {
     mirror: Mirror,
     facts: NodeFacts,
     source: Option<Ready>,
+    dns: Option<Dns>,
 }
 
 /// A source that could be reached, or that needs no reaching.
 enum Ready {
     Manifests(Manifests),
-    Kubernetes(kubernetes::Client),
+    Kubernetes(kubernetes::Client, Scope),
 }
 
 /// The running tasks. Dropping it ends them.
@@ -60,6 +65,8 @@ enum Ready {
 pub struct Plane {
     /// Reads the control loop's state.
     pub control: Handle,
+    /// What the DNS server has done.
+    pub dns: Arc<Counters>,
     tasks: JoinSet<String>,
 }
 
@@ -89,7 +96,12 @@ impl Prepared {
             twins.push(twin);
         }
         let mirror = Mirror::open(twins.iter().map(Twin::mirrored).collect()).await?;
-        Ok(Self { netlink, twins, mirror, facts: NodeFacts::new(config), source })
+        // Its addresses may be those of the twins.
+        let dns = match &config.dns {
+            Some(dns) => Some(Dns::bind(dns).await?),
+            None => None,
+        };
+        Ok(Self { netlink, twins, mirror, facts: NodeFacts::new(config), source, dns })
     }
 
     /// The tables workers begin with: routes, but no Services yet.
@@ -110,7 +122,8 @@ impl Ready {
             Source::Manifests { path } => Self::Manifests(Manifests::new(path, &config.services)),
             Source::Kubernetes { kubeconfig, context } => {
                 let client = kubernetes::connect(kubeconfig.as_deref(), context.as_deref()).await;
-                Self::Kubernetes(client?)
+                let scope = if config.dns.is_some() { Scope::All } else { Scope::Addressed };
+                Self::Kubernetes(client?, scope)
             }
         })
     }
@@ -119,7 +132,7 @@ impl Ready {
         // Both end only with the control loop, which says so itself.
         let _ = match self {
             Self::Manifests(manifests) => manifests::run(manifests, handle).await,
-            Self::Kubernetes(client) => kubernetes::run(client, handle).await,
+            Self::Kubernetes(client, scope) => kubernetes::run(client, scope, handle).await,
         };
     }
 }
@@ -128,7 +141,7 @@ impl fmt::Debug for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Manifests(_) => "Manifests",
-            Self::Kubernetes(_) => "Kubernetes",
+            Self::Kubernetes(..) => "Kubernetes",
         })
     }
 }
@@ -144,7 +157,7 @@ impl Plane {
         rings: &KernelPath<Mbuf>,
         pool: &Arc<Mempool>,
     ) -> Self {
-        let Prepared { netlink, twins, mirror, facts, source } = prepared;
+        let Prepared { netlink, twins, mirror, facts, source, dns } = prepared;
         let mut tasks = JoinSet::new();
 
         let assembly = Assembly::new(config.services.clone(), HashKey::new(config.fleet_seed));
@@ -173,7 +186,11 @@ impl Plane {
         if let Some(source) = source {
             tasks.spawn_local(ends("source", source.run(handle.clone())));
         }
-        Self { control: handle, tasks }
+        let counters = Arc::new(Counters::default());
+        if let Some(dns) = dns {
+            tasks.spawn_local(ends("DNS server", dns.run(handle.clone(), counters.clone())));
+        }
+        Self { control: handle, dns: counters, tasks }
     }
 
     /// Waits for the first task to end, which none should, and says which and why.

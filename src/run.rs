@@ -50,7 +50,7 @@ pub enum RunError {
     /// EAL, memory, ports.
     #[error(transparent)]
     Hardware(#[from] HardwareError),
-    /// Kernel twins, routes, the source of Services.
+    /// Kernel twins, routes, the source of Services, DNS.
     #[error(transparent)]
     Plane(#[from] PlaneError),
     /// Admin socket or HTTP.
@@ -127,7 +127,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
 
     let outcome = local.block_on(&runtime, async {
         let plane = Plane::start(config, prepared, publisher, first, &kernel, &hardware.pool);
-        let admin = Arc::new(Admin::new(facts, hardware.devices(), plane.control.clone()));
+        let (control, dns) = (plane.control.clone(), plane.dns.clone());
+        let admin = Arc::new(Admin::new(facts, hardware.devices(), control, dns));
         tokio::select! {
             () = servers.run(admin.clone()) => Ok(()),
             () = notify::report(&admin) => Ok(()),

@@ -28,6 +28,7 @@ pub mod compile;
 pub mod config;
 pub mod control;
 mod directory;
+pub mod dns;
 pub mod explain;
 pub mod kernel;
 pub mod object;

@@ -106,7 +106,8 @@ impl Process {
             .iter()
             .enumerate()
             .map(|(id, counters)| WorkerFacts { core: id + 4, counters: counters.clone() });
-        let admin = Arc::new(Admin::new(facts.collect(), machine.clone(), control.clone()));
+        let admin =
+            Arc::new(Admin::new(facts.collect(), machine.clone(), control.clone(), Arc::default()));
         Self {
             machine,
             workers,

@@ -99,6 +99,18 @@ fn an_empty_file_is_all_defaults() {
 }
 
 #[test]
+fn dns_is_off_unless_it_has_an_address() {
+    assert_eq!(parse("").dns, None);
+    let dns = parse("dns: {addresses: [192.0.2.1, '[2001:db8::1]:5353']}").dns.expect("given");
+    let addresses: Vec<String> = dns.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["192.0.2.1:53", "[2001:db8::1]:5353"]);
+    assert_eq!((dns.zone.to_ascii().as_str(), dns.ttl), ("cluster.local.", 5));
+    assert_eq!(dns.upstreams, []);
+    let zone = parse("dns: {addresses: [192.0.2.1], zone: K8s.Example.}").dns.expect("given").zone;
+    assert_eq!(zone.to_ascii(), "k8s.example.");
+}
+
+#[test]
 fn a_section_without_keys_is_its_defaults() {
     let keys = "workers memory conntrack masquerade services http admin log ports";
     for key in keys.split(' ') {
@@ -134,7 +146,7 @@ fn every_mistake_has_its_place_and_its_words() {
         (
             "prots: []\n",
             "1:1: unknown key `prots` (did you mean `ports`?); allowed here: ports, workers, memory, \
-             conntrack, masquerade, source, services, http, admin, fleetSeed, log",
+             conntrack, masquerade, source, services, http, dns, admin, fleetSeed, log",
         ),
         (
             "log:\n  level: info\n  colour: true\n",
@@ -162,6 +174,16 @@ fn every_mistake_has_its_place_and_its_words() {
         ("fleetSeed: *a\n", "1:12: alias references unknown anchor"),
         ("fleetSeed: 1\n---\nfleetSeed: 2\n", "3:1: expected one YAML document, found another"),
         // Ports.
+        ("dns: {ttl: 5s}\n", "1:6: `dns`: the key `addresses` is missing here: give at least one"),
+        (
+            "dns: {addresses: [0.0.0.0, 192.0.2.1], zone: 'a..b', upstreams: [one, 192.0.2.1:53]}\n",
+            "1:19: `addresses: 0.0.0.0`: expected an address of this machine, such as 192.0.2.10 or \
+             [2001:db8::10]:53\n\
+             1:46: `zone: a..b`: expected a domain name, such as cluster.local\n\
+             1:66: `upstreams: one`: expected a DNS server's address, such as 192.0.2.53 or \
+             [2001:db8::53]:5353\n\
+             1:71: `upstreams: 192.0.2.1:53`: this is one of `addresses`; the server can't ask itself",
+        ),
         ("ports:\n  - name: a\n", "2:5: this port has no device: give one of `pci`, `vdev`"),
         (
             "ports: [{name: a, pci: 0000:00:04.0, vdev: net_null0}]\n",

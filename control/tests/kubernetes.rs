@@ -5,7 +5,8 @@ mod support;
 use std::time::Duration;
 
 use control::control::{Handle, Status};
-use control::source::{Link, kubernetes};
+use control::source::Link;
+use control::source::kubernetes::{self, Scope};
 use support::fake_api::FakeApi;
 use support::{rows, settings, start};
 use tokio::net::TcpListener;
@@ -32,10 +33,14 @@ fn row(name: &str, n: u8) -> String {
 
 /// Follows the server at `url` while `test` runs.
 async fn following(url: &str, test: impl AsyncFnOnce(Handle)) {
+    following_all(url, Scope::Addressed, test).await;
+}
+
+async fn following_all(url: &str, scope: Scope, test: impl AsyncFnOnce(Handle)) {
     let (handle, tasks): (Handle, LocalSet) = start(settings("{}"));
     let config = kube::Config::new(url.parse().expect("a URL"));
     let client = kubernetes::client(config).expect("a client");
-    tasks.spawn_local(kubernetes::run(client, handle.clone()));
+    tasks.spawn_local(kubernetes::run(client, scope, handle.clone()));
     let limit = Duration::from_secs(30);
     tasks.run_until(time::timeout(limit, test(handle))).await.expect("in time");
 }
@@ -53,6 +58,24 @@ async fn until(handle: &Handle, expected: &[String]) {
 
 fn connected(status: &Status) -> bool {
     status.source == Link::Connected
+}
+
+#[tokio::test]
+async fn exc_6_headless_services_are_asked_for_when_dns_needs_them() {
+    for (scope, selected) in [(Scope::Addressed, 2), (Scope::All, 0)] {
+        let (api, url) = FakeApi::start().await;
+        following_all(&url, scope, async |handle| {
+            handle.wait_for(connected).await.expect("runs");
+            while api.requests("watch=") < 2 {
+                time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+        // Of each kind a list and a watch.
+        assert_eq!(api.requests("services?") + api.requests("endpointslices?"), 4, "{scope:?}");
+        assert_eq!(api.requests("fieldSelector="), selected, "{scope:?}");
+        assert_eq!(api.requests("labelSelector="), selected, "{scope:?}");
+    }
 }
 
 #[tokio::test]

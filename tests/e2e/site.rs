@@ -206,6 +206,13 @@ impl Site {
     }
 
     /// Until all workers use what was written last.
+    /// A file that goes with the site; below `manifests/` the gateway reads it.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.0.join(name);
+        fs::write(&path, text).expect("the folder is ours");
+        path
+    }
+
     fn wait_for_tables(&self) {
         until(Duration::from_secs(10), "tables are in use", || {
             let metrics = self.metrics();
@@ -380,13 +387,17 @@ impl Site {
         let cores: Vec<_> = cores.split_off(cores.len() - workers);
         let cores: Vec<_> = cores.iter().map(|core| core.id.to_string()).collect();
         let folder = self.folder.0.display();
+        let dns = match self.layout.path_mtu {
+            None => format!("dns: {{addresses: [\"{}\", \"{}\"]}}\n", NODE[0], NODE[1]),
+            Some(_) => String::new(),
+        };
         format!(
             "ports:\n{}{}workers: {{cores: [{}]}}\nmemory: {{hugePages: false}}\n\
              conntrack: {{connections: 10000, connectionsV6: 10000}}\n\
              source: {{manifests: {{path: {folder}/manifests}}}}\n\
              services:\n  role: edge\n  clusterCIDR: \"10.244.0.0/16,fd00:244::/64\"\n  \
              serviceCIDRs: [\"10.96.0.0/16\", \"fd00:96::/112\"]\n\
-             http: {{address: \"127.0.0.1:{}\"}}\nadmin: {{socket: {folder}/vipgate.sock}}\n",
+             http: {{address: \"127.0.0.1:{}\"}}\nadmin: {{socket: {folder}/vipgate.sock}}\n{dns}",
             port(0),
             port(1),
             cores.join(", "),

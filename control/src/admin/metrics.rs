@@ -17,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::status::{PortStatus, Status};
 use super::{Admin, WorkerFacts};
+use crate::dns::Counters;
 
 /// A registry that reads from `admin`.
 pub(super) fn registry(admin: Arc<Admin>) -> Registry {
@@ -66,6 +67,7 @@ impl Collector for Admin {
             &latency.acknowledge,
         )?;
         source(&mut out, &status.source)?;
+        dns(&mut out, &self.dns)?;
         let pool = |value: fn(&super::PoolStatus) -> u64| {
             status.pools.iter().map(move |pool| ([("pool", pool.name.clone())], value(pool)))
         };
@@ -229,6 +231,21 @@ fn source(out: &mut Out<'_>, source: &super::SourceStatus) -> fmt::Result {
         "source_problems",
         "Things that are wrong with objects, or worth knowing",
         problems,
+    )
+}
+
+fn dns(out: &mut Out<'_>, dns: &Counters) -> fmt::Result {
+    let queries = dns.queries().map(|(rcode, count)| ([("rcode", rcode.to_owned())], count));
+    out.counter("dns_queries", "DNS questions answered, by response code", queries)?;
+    out.one_counter(
+        "dns_forwarded_queries",
+        "DNS questions answered with the help of other servers or their answers in the cache",
+        dns.forwarded(),
+    )?;
+    out.one_counter(
+        "dns_dropped_queries",
+        "DNS questions dropped because too many were being answered",
+        dns.dropped(),
     )
 }
 

@@ -42,6 +42,7 @@ use node_health::Progress;
 use sample::Samples;
 
 use crate::control::{Ended, Handle, View};
+use crate::dns;
 use crate::explain::{Explainer, Explanation, Flow, Scene};
 
 /// Everything there is to say; shared by the servers.
@@ -51,6 +52,7 @@ pub struct Admin {
     workers: Vec<WorkerFacts>,
     devices: Arc<dyn Devices>,
     control: Handle,
+    dns: Arc<dns::Counters>,
     seen: Mutex<Seen>,
     /// Made when somebody asks.
     explainer: Arc<Mutex<Option<Explainer>>>,
@@ -67,12 +69,18 @@ struct Seen {
 impl Admin {
     /// For these workers, in order of their ids.
     #[must_use]
-    pub fn new(workers: Vec<WorkerFacts>, devices: Arc<dyn Devices>, control: Handle) -> Self {
+    pub fn new(
+        workers: Vec<WorkerFacts>,
+        devices: Arc<dyn Devices>,
+        control: Handle,
+        dns: Arc<dns::Counters>,
+    ) -> Self {
         Self {
             started: Instant::now(),
             workers,
             devices,
             control,
+            dns,
             seen: Mutex::default(),
             explainer: Arc::default(),
         }

@@ -14,12 +14,15 @@ use tracing::Level;
 use super::file::{self, File, Text};
 use super::value::{self, Parsed};
 use super::{
-    Config, ConfigError, ConfigErrors, Conntrack, Device, HugePages, Idle, Log, LogFormat,
+    Config, ConfigError, ConfigErrors, Conntrack, Device, Dns, HugePages, Idle, Log, LogFormat,
     Masquerade, Memory, Port, PortRoute, Source, Timeouts, Workers,
 };
 
 /// kube-proxy's port, on loopback: metrics tell much about a cluster.
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10256);
+/// As kubeadm and CoreDNS.
+const DEFAULT_DNS_ZONE: &str = "cluster.local";
+const DEFAULT_DNS_TTL: Duration = Duration::from_secs(5);
 /// Two MiB.
 const AFFINITY_CLIENTS: u32 = 1 << 18;
 /// Used by all gateways that were not told another one.
@@ -39,6 +42,7 @@ pub(super) fn check(file: File, name: &str) -> Result<Config, ConfigErrors> {
         masquerade: masquerade(r, &file.masquerade.unwrap_or_default()),
         source: file.source.and_then(|source| self::source(r, source.value, source.referenced)),
         services: file.services.unwrap_or_default(),
+        dns: file.dns.and_then(|dns| self::dns(r, dns.value, dns.referenced)),
         http: r.value("address", &http.address, value::listen).unwrap_or(DEFAULT_HTTP),
         admin_socket: r
             .value("socket", &admin.socket, value::socket)
@@ -249,6 +253,36 @@ fn source(r: &mut Report<'_>, source: file::Source, at: Location) -> Option<Sour
         (None, None) => r.error(at, format!("`source`: {expected}, found none")),
         (Some(_), Some(_)) => r.error(at, format!("`source`: {expected}, found both")),
     }
+}
+
+fn dns(r: &mut Report<'_>, dns: file::Dns, at: Location) -> Option<Dns> {
+    let listen = r.list("addresses", dns.addresses.as_deref(), value::dns_listen);
+    let mut unique = Unique::new("address");
+    for &(address, at) in &listen {
+        unique.insert(r, at, address);
+    }
+    let addresses: Vec<SocketAddr> = listen.into_iter().map(|(address, _)| address).collect();
+    if dns.addresses.is_none_or(|addresses| addresses.is_empty()) {
+        return r.error(at, "`dns`: the key `addresses` is missing here: give at least one");
+    }
+    let upstreams = r.list("upstreams", dns.upstreams.as_deref(), value::dns_server);
+    for (upstream, at) in &upstreams {
+        if addresses.contains(upstream) {
+            let message = format!(
+                "`upstreams: {upstream}`: this is one of `addresses`; the server can't ask itself"
+            );
+            r.error::<()>(*at, message);
+        }
+    }
+    let ttl = r.value("ttl", &dns.ttl, value::duration).unwrap_or(DEFAULT_DNS_TTL);
+    Some(Dns {
+        addresses,
+        zone: r
+            .value("zone", &dns.zone, value::zone)
+            .or_else(|| value::zone(DEFAULT_DNS_ZONE).ok())?,
+        ttl: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
+        upstreams: upstreams.into_iter().map(|(upstream, _)| upstream).collect(),
+    })
 }
 
 fn log(r: &mut Report<'_>, log: &file::Log) -> Log {

@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) source: Option<Spanned<Source>>,
     pub(super) services: Option<Settings>,
     pub(super) http: Option<Http>,
+    pub(super) dns: Option<Spanned<Dns>>,
     pub(super) admin: Option<Admin>,
     pub(super) fleet_seed: Option<Text>,
     pub(super) log: Option<Log>,
@@ -116,6 +117,15 @@ pub(super) struct Kubernetes {
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
     pub(super) address: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dns {
+    pub(super) addresses: Option<Vec<Text>>,
+    pub(super) zone: Option<Text>,
+    pub(super) ttl: Option<Text>,
+    pub(super) upstreams: Option<Vec<Text>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use hickory_resolver::proto::rr::Name;
 use ipnet::IpNet;
 
 pub use dataplane::conntrack::state::Timeouts;
@@ -45,6 +46,8 @@ pub struct Config {
     pub services: Settings,
     /// Address of `/metrics`, `/livez` and `/readyz`.
     pub http: SocketAddr,
+    /// The DNS server; none unless given.
+    pub dns: Option<Dns>,
     /// The admin socket.
     pub admin_socket: PathBuf,
     /// Key of backend choice; equal on all gateways that share VIPs.
@@ -173,6 +176,19 @@ pub enum Source {
         /// A context of the kubeconfig; `None` is its current one.
         context: Option<String>,
     },
+}
+
+/// The DNS server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Where it listens, over UDP and TCP; at least one.
+    pub addresses: Vec<SocketAddr>,
+    /// The cluster's zone, fully qualified.
+    pub zone: Name,
+    /// How long clients may remember its answers, in seconds.
+    pub ttl: u32,
+    /// Servers that other names are asked of.
+    pub upstreams: Vec<SocketAddr>,
 }
 
 /// Log output.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dataplane::conntrack::state::Timeouts;
 
+use hickory_resolver::proto::rr::Name;
 use ipnet::IpNet;
 
 use super::error::did_you_mean;
@@ -114,6 +115,45 @@ pub(super) fn listen(text: &str) -> Parsed<SocketAddr> {
     text.parse().map_err(|_| {
         "expected an address and a port, such as 127.0.0.1:10256 or [::]:10256".to_owned()
     })
+}
+
+/// Where to answer DNS: answers must leave from the address that was asked, so each is given by itself.
+pub(super) fn dns_listen(text: &str) -> Parsed<SocketAddr> {
+    let expected = "expected an address of this machine, such as 192.0.2.10 or [2001:db8::10]:53";
+    let address = dns_address(text).filter(|address| {
+        let ip = address.ip();
+        !ip.is_unspecified() && !ip.is_multicast()
+    });
+    address.ok_or_else(|| expected.to_owned())
+}
+
+/// A DNS server.
+pub(super) fn dns_server(text: &str) -> Parsed<SocketAddr> {
+    let expected = "expected a DNS server's address, such as 192.0.2.53 or [2001:db8::53]:5353";
+    let address = dns_address(text).filter(|address| {
+        let ip = address.ip();
+        !ip.is_unspecified() && !ip.is_multicast() && address.port() != 0
+    });
+    address.ok_or_else(|| expected.to_owned())
+}
+
+fn dns_address(text: &str) -> Option<SocketAddr> {
+    let ip = text.parse().map(|ip| SocketAddr::new(ip, 53));
+    ip.or_else(|_| text.parse()).ok()
+}
+
+/// A DNS zone; a dot at its end changes nothing.
+pub(super) fn zone(text: &str) -> Parsed<Name> {
+    let labels = text.strip_suffix('.').unwrap_or(text).split('.');
+    let plain = labels.clone().all(|label| {
+        let letters = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        letters && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    });
+    let name = plain.then(|| Name::from_ascii(text.to_ascii_lowercase()).ok()).flatten();
+    let mut name =
+        name.ok_or_else(|| "expected a domain name, such as cluster.local".to_owned())?;
+    name.set_fqdn(true);
+    Ok(name)
 }
 
 /// The first and the last of a range of ports.

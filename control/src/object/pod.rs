@@ -250,6 +250,27 @@ mod tests {
     }
 
     #[test]
+    fn dns_5_a_pod_has_its_host_name_below_the_service_it_names() {
+        let yaml = "{metadata: {name: web}, spec: {clusterIP: None, selector: {app: web}}}";
+        let service: api::Service = serde_saphyr::from_str(yaml).expect("readable");
+        let parsed = Service::parse(&service).expect("named").object;
+        for (spec, expected) in [
+            ("{containers: [], hostname: web-0, subdomain: web}", Some("web-0")),
+            ("{containers: [], hostname: web-0, subdomain: other}", None),
+            ("{containers: [], hostname: web-0}", None),
+            ("{containers: [], subdomain: web}", None),
+        ] {
+            let yaml = format!(
+                "{{metadata: {{name: a, labels: {{app: web}}}}, spec: {spec}, status: {{podIP: 10.0.0.1, {READY}}}}}"
+            );
+            let pod: api::Pod = serde_saphyr::from_str(&yaml).expect("readable");
+            let pod = Pod::parse(&pod).expect("named").object;
+            let slices = slices(&parsed, service.spec.as_ref().expect("given"), [&pod].into_iter());
+            assert_eq!(slices[0].endpoints[0].hostname.as_deref(), expected, "{spec}");
+        }
+    }
+
+    #[test]
     fn dua_3_a_dual_stack_pod_is_in_a_slice_of_each_family() {
         let status =
             format!("{{podIP: 10.0.0.1, podIPs: [{{ip: 10.0.0.1}}, {{ip: 'fd00::1'}}], {READY}}}");

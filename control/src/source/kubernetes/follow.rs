@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
+use super::Scope;
 use super::backoff::Backoff;
 use crate::control::{Ended, Handle, Update};
 use crate::object::{Kind, ObjectKey, ObjectName, Problem, Reason};
@@ -45,6 +46,7 @@ pub(super) trait Followed:
     Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static
 {
     const KIND: Kind;
+    /// Selectors of [`Scope::Addressed`].
     const FIELDS: Option<&'static str>;
     const LABELS: Option<&'static str>;
 
@@ -59,9 +61,14 @@ struct Failure {
 }
 
 /// Follows a kind until the control loop ends.
-pub(super) async fn follow<K: Followed>(client: Client, handle: Handle) -> Result<(), Ended> {
+pub(super) async fn follow<K: Followed>(
+    client: Client,
+    scope: Scope,
+    handle: Handle,
+) -> Result<(), Ended> {
     let mut follower = Follower::<K> {
         api: Api::all(client),
+        scope,
         handle,
         backoff: Backoff::new(),
         heard: None,
@@ -78,6 +85,7 @@ pub(super) async fn follow<K: Followed>(client: Client, handle: Handle) -> Resul
 
 struct Follower<K> {
     api: Api<DeserializeGuard<K>>,
+    scope: Scope,
     handle: Handle,
     backoff: Backoff,
     /// When the server last said something.
@@ -91,8 +99,8 @@ impl<K: Followed> Follower<K> {
     async fn list(&mut self) -> Result<Result<String, Failure>, Ended> {
         let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
         let mut params = ListParams {
-            field_selector: K::FIELDS.map(Into::into),
-            label_selector: K::LABELS.map(Into::into),
+            field_selector: self.selector(K::FIELDS),
+            label_selector: self.selector(K::LABELS),
             limit: Some(PAGE),
             ..ListParams::default()
         };
@@ -121,8 +129,8 @@ impl<K: Followed> Follower<K> {
     /// Watches from a version on, again and again, until a new list is due.
     async fn watch(&mut self, mut version: String) -> Result<(), Ended> {
         let mut params = WatchParams::default().timeout(WATCH_SECONDS);
-        params.field_selector = K::FIELDS.map(Into::into);
-        params.label_selector = K::LABELS.map(Into::into);
+        params.field_selector = self.selector(K::FIELDS);
+        params.label_selector = self.selector(K::LABELS);
         let mut silent = 0;
         while silent < SILENT_WATCHES {
             let before = version.clone();
@@ -224,6 +232,10 @@ impl<K: Followed> Follower<K> {
         }
         time::sleep(self.backoff.pause()).await;
         Ok(())
+    }
+
+    fn selector(&self, addressed: Option<&str>) -> Option<String> {
+        addressed.filter(|_| self.scope == Scope::Addressed).map(Into::into)
     }
 
     async fn send(&self, event: Event) -> Result<(), Ended> {

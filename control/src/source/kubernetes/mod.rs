@@ -58,11 +58,20 @@ pub fn client(mut config: Config) -> Result<Client, ConnectError> {
     Ok(Client::try_from(config)?)
 }
 
+/// Which objects are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that packets can be for.
+    Addressed,
+    /// Headless Services and their slices too: DNS answers for them.
+    All,
+}
+
 /// Follows the cluster until the control loop ends.
-pub async fn run(client: Client, handle: Handle) -> Result<(), Ended> {
+pub async fn run(client: Client, scope: Scope, handle: Handle) -> Result<(), Ended> {
     tokio::try_join!(
-        follow::<Service>(client.clone(), handle.clone()),
-        follow::<EndpointSlice>(client, handle),
+        follow::<Service>(client.clone(), scope, handle.clone()),
+        follow::<EndpointSlice>(client, scope, handle),
     )?;
     Ok(())
 }
