@@ -81,14 +81,16 @@ pub fn address_only<'a>(tables: &'a Tables, dst: Address) -> Option<Destination<
     if tables.node.masquerade_pool.contains(&dst.ip()) {
         return Some(Destination::Masquerade { owner: 0 });
     }
-    if let Some(vip) = tables.services.vip(dst) {
-        return Some(Destination::VipPortUnknown { cluster: vip.cluster > 0 });
+    let vip = tables.services.vip(dst);
+    if vip.is_some_and(|vip| vip.cluster > 0) {
+        return Some(Destination::VipPortUnknown { cluster: true });
     }
+    // Even where a Service uses an address of these ranges as an external one (REJ-10).
     let ip = dst.ip();
     if tables.node.service_cidrs.iter().any(|net| net.contains(&ip)) {
         return Some(Destination::Unallocated);
     }
-    None
+    vip.map(|_| Destination::VipPortUnknown { cluster: false })
 }
 
 /// The worker that decides about a flow, which was classified as `destination`. All workers must use the same key.

@@ -338,6 +338,21 @@ fn refusals(f: Family) -> Vec<Case> {
         ),
         web("an unallocated service address (REJ-10)")
             .outside(tcp(client, at(f.unallocated, 80)), dropped(ServiceAddressUnallocated)),
+        case(format!(
+            "an unknown port of an external address in the service range (REJ-10), v4 {}",
+            f.v4
+        ))
+        .service(
+            "ns/web",
+            &[Service::new("ns/web:80", Tcp, &[(f.backends[0], 8080)])
+                .external_local()
+                .external(f.unallocated, 80)],
+        )
+        .outside(
+            tcp(client, at(f.unallocated, 80)),
+            sent_in(tcp(client, at(f.backends[0], 8080)).ttl(63)),
+        )
+        .outside(tcp(client, at(f.unallocated, 81)), dropped(ServiceAddressUnallocated)),
         web("a reset to an unknown port is not answered")
             .outside(tcp(client, at(f.cluster_ip, 81)).flags(RST), dropped(RejectUnanswerable)),
         web("another protocol to a VIP")
