@@ -316,7 +316,8 @@ mod tests {
         const CLIENT: bool = false;
         const BACKEND: bool = true;
         const DATA: u8 = 0;
-        let cases: &[(&str, State, &[(bool, u8, State)])] = &[
+        type Steps = &'static [(bool, u8, State)];
+        let cases: &[(&str, State, Steps)] = &[
             (
                 "open, shut down by backend",
                 State::SynSent,
