@@ -577,7 +577,7 @@ endpoints:
     assert_eq!(body, expected, "HCK-4");
 
     process.load(&(service(first, "Local") + draining + far));
-    until("HCK-5: endpoints that are going do not count", || {
+    until("HCK-5, TRM-5: endpoints that are going do not count", || {
         health_check(first, "GET /").is_some_and(|(code, weight, _)| {
             code.ends_with("503 Service Unavailable") && weight == "0"
         })
