@@ -4,6 +4,7 @@
 //! told once a burst. A full ring is a counted drop.
 
 use arrayvec::ArrayVec;
+use crossbeam::utils::CachePadded;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::engine::Arrival;
@@ -24,12 +25,13 @@ pub struct Handed<F> {
 /// What is moved at a time.
 pub type Batch<F> = ArrayVec<Handed<F>, BURST>;
 
-/// One worker's ends of all its rings.
+/// One worker's ends of all its rings. They are made by one thread for all workers and written every turn, so each has
+/// cache lines of its own.
 #[derive(Debug)]
 pub struct Links<F> {
     /// By receiver. A worker's link to itself is never used.
-    outgoing: Vec<Outgoing<F>>,
-    incoming: Vec<Consumer<Handed<F>>>,
+    outgoing: Vec<CachePadded<Outgoing<F>>>,
+    incoming: Vec<CachePadded<Consumer<Handed<F>>>>,
     given: u64,
     sent: u64,
 }
@@ -48,9 +50,9 @@ pub fn mesh<F>(workers: u16) -> Vec<Links<F>> {
     for from in 0..mesh.len() {
         for to in 0..mesh.len() {
             let (ring, end) = RingBuffer::new(if from == to { 0 } else { RING });
-            mesh[from].outgoing.push(Outgoing { ring, collected: Batch::new() });
+            mesh[from].outgoing.push(Outgoing { ring, collected: Batch::new() }.into());
             if from != to {
-                mesh[to].incoming.push(end);
+                mesh[to].incoming.push(end.into());
             }
         }
     }
