@@ -119,7 +119,7 @@ fn explain(arguments: ExplainArgs) -> ExitCode {
                     told
                 }
                 Err(error) => {
-                    eprintln!("{}: {error}", manifests.display());
+                    eprintln!("--manifests: {error}");
                     return ExitCode::from(FAILED);
                 }
             }

@@ -134,7 +134,14 @@ impl Model {
 
     /// Connections that are not past their time.
     pub fn live(&self) -> usize {
-        self.connections.iter().filter(|connection| self.lives(connection)).count()
+        self.live_since(0)
+    }
+
+    /// Connections that are not past their time, or were not so many seconds ago.
+    pub fn live_since(&self, seconds: u64) -> usize {
+        let then = self.now.saturating_sub(seconds);
+        let lived = |c: &&Connection| c.deadlines.iter().any(|&deadline| deadline > then);
+        self.connections.iter().filter(lived).count()
     }
 
     fn lives(&self, connection: &Connection) -> bool {
