@@ -3,6 +3,7 @@
 pub(crate) mod connections;
 pub(crate) mod kernel;
 pub(crate) mod path;
+mod process;
 pub(crate) mod rig;
 pub(crate) mod scale;
 mod scrape;

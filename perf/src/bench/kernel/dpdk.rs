@@ -1,6 +1,5 @@
 //! Gateways on DPDK's drivers for kernel devices: vipgate, and testpmd, which forwards without looking at packets.
 
-use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +9,12 @@ use control::admin::{self, Connections, Status};
 use dataplane::stages::Stage;
 
 use super::super::Error;
+use super::super::process::{LAUNCHER, Process};
 use super::super::scrape::{self, HTTP};
 use super::namespace::Namespace;
 use super::plan::{
     Cluster, ENDPOINT_PORT, ENDPOINTS, INSIDE, NODE, OUTSIDE, PODS, PREFIX, SERVICE_PORT,
 };
-use super::process::Process;
 use super::site::Site;
 
 const START: Duration = Duration::from_secs(20);
@@ -125,7 +124,7 @@ pub(super) fn testpmd(
         "--nb-cores=1".into(),
         "--total-num-mbufs=16384".into(),
     ];
-    let mut process = Process::start("testpmd", gateway, &site.folder, &line.map(OsString::from))?;
+    let mut process = Process::start("testpmd", gateway.command(LAUNCHER), &line, &site.folder)?;
     process.wait("start", START, |said| said.contains("testpmd>"))?;
     Ok(process)
 }
@@ -151,8 +150,8 @@ impl Vipgate {
             write(&manifests, manifest(cluster))?;
         }
         write(&config, configuration(&driver.devices(site), &manifests, &admin, cores))?;
-        let line = [program.into(), "run".into(), "--config".into(), config.into()];
-        let process = Process::start("vipgate", gateway, folder, &line)?;
+        let line = [program.as_os_str(), "run".as_ref(), "--config".as_ref(), config.as_os_str()];
+        let process = Process::start("vipgate", gateway.command(LAUNCHER), &line, folder)?;
         let mut vipgate = Self { process, admin, namespace: gateway.clone() };
         let services = cluster.services as usize;
         let admin = vipgate.admin.clone();

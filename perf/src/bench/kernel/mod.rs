@@ -22,7 +22,6 @@ mod meter;
 mod namespace;
 mod open;
 mod plan;
-mod process;
 mod rules;
 mod run;
 mod sender;

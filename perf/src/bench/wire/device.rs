@@ -1,10 +1,10 @@
 //! The two devices, as one thing.
 
 use super::super::Error;
+use super::super::process::Process;
 use super::cores::Thread;
 use super::gateway::{Change, Counters, Gateway};
 use super::generator::Effect;
-use super::process::Process;
 use super::testpmd::Testpmd;
 
 /// Which device.

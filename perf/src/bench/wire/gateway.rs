@@ -13,9 +13,9 @@ use dataplane::conntrack::ConntrackConfig;
 use dataplane::fib::Mac;
 
 use super::super::Error;
+use super::super::process::{LAUNCHER, Process};
 use super::super::scrape::{self, HTTP};
 use super::frames::{BACKEND_PORT, BACKENDS, FIRST_BACKEND, GATEWAY_MAC, ROUTER, VIP, VIP_PORT};
-use super::process::Process;
 
 /// Its port's kernel twin.
 const TWIN: &str = "vg-wire";
@@ -96,8 +96,8 @@ impl Gateway {
         {
             fs::write(file, text).map_err(|error| Error(format!("{}: {error}", file.display())))?;
         }
-        let arguments = ["run".into(), "--config".into(), config.display().to_string()];
-        let process = Process::start("vipgate", program, &arguments, folder)?;
+        let line = [program.as_os_str(), "run".as_ref(), "--config".as_ref(), config.as_os_str()];
+        let process = Process::start("vipgate", Command::new(LAUNCHER), &line, folder)?;
         let mut gateway = Self { process, admin };
         let admin = gateway.admin.clone();
         gateway.process.wait("serve its Service", START, |_| {

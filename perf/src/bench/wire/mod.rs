@@ -19,7 +19,6 @@ mod lab;
 mod opening;
 mod options;
 mod pace;
-mod process;
 mod search;
 mod testpmd;
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use super::super::Error;
+use super::super::process::{LAUNCHER, Process};
 use super::gateway::Place;
-use super::process::Process;
 
 const START: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(2);
@@ -24,8 +25,9 @@ impl Testpmd {
     /// Starts it and waits until it forwards.
     pub(super) fn start(program: &Path, place: &Place<'_>) -> Result<Self, Error> {
         let [worker, main] = place.cores;
-        let arguments = [
+        let line = [
             // What it says shall come when it says it, although nobody sits at a terminal.
+            "stdbuf".into(),
             "-oL".into(),
             program.display().to_string(),
             format!("--lcores=0@{main},1@{worker}"),
@@ -46,8 +48,8 @@ impl Testpmd {
             format!("--txd={}", place.ring),
             "--record-core-cycles".into(),
         ];
-        let stdbuf = Path::new("stdbuf");
-        let mut process = Process::start("testpmd", stdbuf, &arguments, place.folder)?;
+        let launcher = Command::new(LAUNCHER);
+        let mut process = Process::start("testpmd", launcher, &line, place.folder)?;
         process.wait("start", START, |said| said.contains(PROMPT))?;
         Ok(Self { process })
     }

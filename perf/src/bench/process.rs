@@ -1,5 +1,7 @@
-//! A device's process: started on its core, paused while another one is measured, ended whatever happens.
+//! A process under measurement: started here or in a namespace, paused while another one is measured, ended whatever
+//! happens.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -9,13 +11,15 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::super::Error;
+use super::Error;
 
 /// How long a process may take to end when it is asked to.
 const END: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(10);
+/// What starts programs so that they end with the thread that started them.
+pub(super) const LAUNCHER: &str = "setpriv";
 
-/// A running process. Dropping it ends it at once; it also ends with the process that started it.
+/// A running process. Dropping it ends it at once; it also ends with the thread that started it.
 #[derive(Debug)]
 pub(super) struct Process {
     name: &'static str,
@@ -24,22 +28,24 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `program`; what it says goes to a file in `folder`.
+    /// Starts a program with its arguments by way of a command that is [`LAUNCHER`], in a namespace perhaps. What it says
+    /// goes to a file in `folder`.
     pub(super) fn start(
         name: &'static str,
-        program: &Path,
-        arguments: &[String],
+        mut launcher: Command,
+        line: &[impl AsRef<OsStr>],
         folder: &Path,
     ) -> Result<Self, Error> {
-        let failed = |error| Error(format!("cannot start {}: {error}", program.display()));
+        let failed = |error| Error(format!("cannot start {name}: {error}"));
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).map_err(failed)?;
-        let child = Command::new("setpriv")
+        let child = launcher
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(arguments)
+            .args(line)
+            // Where DPDK may make a folder.
             .env("RUNTIME_DIRECTORY", folder)
             .env("NO_COLOR", "1")
+            // Without a terminal: testpmd goes on for as long as its input is open.
             .stdin(Stdio::piped())
             .stdout(file.try_clone().map_err(failed)?)
             .stderr(file)
