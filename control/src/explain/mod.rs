@@ -3,7 +3,8 @@
 //! There is no second set of rules here. The verdict is the engine's: a real first packet is built ([`probe`]), decided by
 //! [`Engine::decide`] over the tables that the compile step made, and looked at as it would leave. The list of backends
 //! is that of the [`Decision`] the engine acts on. Only the words around it ([`story`]) are made here, from the same
-//! objects and lists.
+//! objects and lists. One exception: a packet that a host sends to itself never reaches an engine, so that its fate is
+//! read from the same destination and decision (`unsent`).
 //!
 //! Invariant: a flow leaves nothing behind that another could meet.
 
@@ -198,7 +199,7 @@ impl Explainer {
             _ => told.of_others(&destination, outcome),
         }
         let left_as = outcome.left_as.filter(|_| told.verdict == Verdict::Dnat);
-        told.steps = story::tell(flow, &destination, &told, left_as, scene);
+        told.steps = story::tell(flow, &destination, decision, &told, left_as, scene);
         told
     }
 
@@ -241,13 +242,14 @@ fn unsent(
     decision: Option<Decision<'_>>,
     tables: &Tables,
 ) -> Outcome {
-    let refused = tables.node.reject_unknown_cluster_ip_ports;
     let (verdict, backend) = match (destination, decision) {
         (_, Some(Decision::Forward { choice, .. })) => {
             (verdict::Verdict::Punt, choice.pick(tables.services.flow_hash(tuple)))
         }
         (_, Some(Decision::Drop(reason))) => (verdict::Verdict::Drop(reason), None),
-        (Destination::VipPortUnknown { cluster: true }, _) if !refused => {
+        (Destination::VipPortUnknown { cluster }, _)
+            if !tables.node.rejects_unknown_port(*cluster) =>
+        {
             (verdict::Verdict::Drop(DropReason::VipPortUnknown), None)
         }
         (Destination::Unallocated, _) => {
@@ -311,10 +313,10 @@ impl Explanation {
         let (verdict, reason) = match (destination, outcome.verdict) {
             // The node's own packets are answered by way of its kernel.
             (
-                Destination::VipPortUnknown { cluster: true },
+                Destination::VipPortUnknown { .. },
                 verdict::Verdict::Answer(_) | verdict::Verdict::Punt,
             ) => (Verdict::Reject, UNKNOWN_PORT),
-            // Upstream leaves such ports to the host, which has nobody there either (LBR-8).
+            // Not refused: the host's business, which has nobody there either (LBR-8).
             (Destination::VipPortUnknown { .. }, _) => (Verdict::NotService, UNKNOWN_PORT),
             (_, verdict::Verdict::Drop(reason)) => (Verdict::Drop, reason.name()),
             (Destination::Local, _) => (Verdict::NotService, NODE_ADDRESS),

@@ -20,13 +20,14 @@ const ENDPOINTS: usize = 100;
 pub(super) fn tell(
     flow: &Flow,
     destination: &Destination<'_>,
+    decision: Option<Decision<'_>>,
     told: &Explanation,
     left_as: Option<Tuple>,
     scene: &Scene<'_>,
 ) -> Vec<Step> {
     let mut story = Story { flow, scene: *scene, steps: Vec::new() };
     match destination {
-        Destination::Service(found) => story.service(found, told, left_as),
+        Destination::Service(found) => story.service(found, decision, told, left_as),
         Destination::VipPortUnknown { cluster } => story.unknown_port(*cluster),
         Destination::Unallocated => {
             story.add("address", "in serviceCIDRs, but no Service's: dropped (REJ-10)");
@@ -58,7 +59,13 @@ impl<'a> Story<'a> {
         self.steps.push(Step { about: about.into(), text: text.into() });
     }
 
-    fn service(&mut self, found: &Match<'_>, told: &Explanation, left_as: Option<Tuple>) {
+    fn service(
+        &mut self,
+        found: &Match<'_>,
+        decision: Option<Decision<'_>>,
+        told: &Explanation,
+        left_as: Option<Tuple>,
+    ) {
         let Scene { assembly, tables, .. } = self.scene;
         let settings = assembly.settings();
         let source = tables.node.classify_source(self.flow.client.ip());
@@ -82,17 +89,19 @@ impl<'a> Story<'a> {
             }
         }
         self.policy(found, &source, settings);
-        self.endpoints(found, service, port, told);
+        let (list, whoever): (&[_], bool) = match decision {
+            Some(Decision::Forward { choice, masquerade }) => (&choice.backends, masquerade),
+            _ => (&[], false),
+        };
+        let chosen: Vec<SocketAddr> = list.iter().map(|(at, _)| *at).collect();
+        let local = chosen.is_empty() || std::ptr::eq(list, &*found.row.local.backends);
+        self.endpoints(service, port, &chosen, local, told);
         if let Some(seconds) = found.row.affinity {
             self.add("affinity", format!("ClientIP: who opened a connection in the last {seconds} s keeps its endpoint (AFF-3); here the client is taken for a new one"));
         }
         if let Some(backends) = &told.backends {
-            self.masquerade(
-                found,
-                &source,
-                backends.iter().filter(|b| b.masquerade).count(),
-                backends.len(),
-            );
+            let with = backends.iter().filter(|backend| backend.masquerade).count();
+            self.masquerade(found, &source, whoever, with, backends.len());
         }
         if let Some(to) = left_as.filter(|_| self.scene.routes) {
             self.next_hop(to);
@@ -172,9 +181,16 @@ impl<'a> Story<'a> {
         self.add("policy", text);
     }
 
-    /// Every endpoint of the port, used or left out.
-    fn endpoints(&mut self, found: &Match<'_>, service: &Service, port: &Port, told: &Explanation) {
-        let Scene { assembly, tables, .. } = self.scene;
+    /// Every endpoint of the port, `chosen` or left out; `local` says that only those of this node could be.
+    fn endpoints(
+        &mut self,
+        service: &Service,
+        port: &Port,
+        chosen: &[SocketAddr],
+        local: bool,
+        told: &Explanation,
+    ) {
+        let Scene { assembly, .. } = self.scene;
         let settings = assembly.settings();
         let slices = assembly.state().slices(&service.name);
         let v4 = self.flow.destination.is_ipv4();
@@ -199,16 +215,6 @@ impl<'a> Story<'a> {
                 },
             );
         }
-        let client = self.flow.client.ip();
-        let decision =
-            found.decide(client, &tables.node.source(client), tables.node.masquerade_all);
-        let (chosen, local): (Vec<SocketAddr>, bool) = match decision {
-            Decision::Forward { choice, .. } => {
-                let list = choice.backends.iter().map(|(at, _)| *at).collect();
-                (list, std::ptr::eq(choice, &raw const *found.row.local))
-            }
-            Decision::Reject | Decision::Drop(_) => (Vec::new(), true),
-        };
         self.add("endpoints", format!("{} of {} can be chosen", chosen.len(), candidates.len()));
         for (at, endpoint) in candidates.iter().take(ENDPOINTS) {
             let fate = if chosen.contains(at) {
@@ -239,13 +245,10 @@ impl<'a> Story<'a> {
         &mut self,
         found: &Match<'_>,
         source: &dataplane::service::SourceClass,
+        whoever: bool,
         with: usize,
         of: usize,
     ) {
-        let client = self.flow.client.ip();
-        let all = self.scene.tables.node.masquerade_all;
-        let whoever =
-            matches!(found.decide(client, source, all), Decision::Forward { masquerade: true, .. });
         let text = match (with, found.class()) {
             (0, _) => "no: backends see the client's address",
             _ if !whoever => "only for the backend that is the client itself (MSQ-2)",
@@ -297,14 +300,15 @@ impl<'a> Story<'a> {
         if !others.is_empty() {
             self.add("ports", format!("there: {}", others.join(", ")));
         }
-        let text = match (cluster, self.scene.tables.node.reject_unknown_cluster_ip_ports) {
+        let text = match (cluster, self.scene.tables.node.rejects_unknown_port(cluster)) {
             (true, true) => {
                 "unknown ports of cluster IPs are refused (rejectUnknownClusterIPPorts, REJ-10)"
             }
             (true, false) => {
                 "unknown ports of cluster IPs are left alone (rejectUnknownClusterIPPorts is off)"
             }
-            (false, _) => "unknown ports of external addresses are left to the host (LBR-8)",
+            (false, true) => "unknown ports of external addresses are refused by an edge gateway",
+            (false, false) => "unknown ports of external addresses are left to the host (LBR-8)",
         };
         self.add("policy", text);
     }

@@ -99,6 +99,21 @@ fn rej_10_unknown_ports_and_unallocated_service_addresses() {
 }
 
 #[test]
+fn lbr_8_unknown_ports_of_external_addresses_are_refused_by_an_edge_gateway_only() {
+    let web = || {
+        let spec = format!("clusterIP: 172.30.0.41, externalIPs: [198.51.100.9], {PORT}");
+        world().service("web", &spec).slice("web", "10.0.1.2")
+    };
+    for client in ["outside", "pod", "node"] {
+        let flow = format!("{client} -> 198.51.100.9:81");
+        web().check(&[(&flow, "not-service unknown_port")]);
+        web()
+            .config("role: edge, nodeIPs: [192.0.2.10], clusterCIDR: 10.0.0.0/16")
+            .check(&[(&flow, "reject unknown_port")]);
+    }
+}
+
+#[test]
 fn rej_10_a_service_without_rows_has_no_active_cluster_ip() {
     for spec in [
         "clusterIP: 172.30.0.41",
