@@ -171,6 +171,13 @@ mod tests {
             Ok(Command::Status(StatusArgs { socket: socket.into(), output }))
         };
         let default = "/run/vipgate/vipgate.sock";
+        let explain = |manifests: Option<&str>, config: Option<&str>, output| {
+            let flow = "tcp 203.0.113.7:40000 -> 172.30.0.41:80".parse().expect("a flow");
+            let (manifests, config) = (manifests.map(Into::into), config.map(Into::into));
+            let socket = default.into();
+            let flows = vec![flow];
+            Ok(Command::Explain(ExplainArgs { flows, manifests, config, socket, output }))
+        };
         for (line, expected) in [
             ("vipgate run --config a.yaml", Ok(Command::Run(file()))),
             ("vipgate run", Err(ErrorKind::MissingRequiredArgument)),
@@ -191,6 +198,23 @@ mod tests {
             ("vipgate stop", Err(ErrorKind::InvalidSubcommand)),
         ] {
             assert_eq!(parse(line), expected, "{line}");
+        }
+        // Flows hold blanks.
+        let flow = "--flow=tcp 203.0.113.7:40000 -> 172.30.0.41:80";
+        for (words, expected) in [
+            (vec![flow], explain(None, None, Output::Table)),
+            (
+                vec!["--config", "a.yaml", "--manifests", "-", "-o", "json", flow],
+                explain(Some("-"), Some("a.yaml"), Output::Json),
+            ),
+            (vec!["--config", "a.yaml", flow], Err(ErrorKind::MissingRequiredArgument)),
+            (vec!["--manifests", "m", "--socket", "s", flow], Err(ErrorKind::ArgumentConflict)),
+            (vec!["--flow", "tcp"], Err(ErrorKind::ValueValidation)),
+            (vec![], Err(ErrorKind::MissingRequiredArgument)),
+        ] {
+            let line = ["vipgate", "explain"].into_iter().chain(words.iter().copied());
+            let parsed = Cli::try_parse_from(line).map(|cli| cli.command).map_err(|e| e.kind());
+            assert_eq!(parsed, expected, "{words:?}");
         }
     }
 

@@ -121,7 +121,7 @@ fn a_section_without_keys_is_its_defaults() {
 #[test]
 fn values_have_several_spellings() {
     let config = parse(
-        "conntrack: {timeouts: {tcpEstablished: 12h3m4s, udp: 30, udpStream: 90s}}\n\
+        "conntrack: {affinityClients: 5000, timeouts: {tcpEstablished: 12h3m4s, udp: 30, udpStream: 90s, sctpEstablished: 5m}}\n\
          ports: [{name: a, pci: 0000:AF:00.1}]\n\
          memory: {hugePages: true}\n\
          source: {kubernetes: }\n",
@@ -130,6 +130,9 @@ fn values_have_several_spellings() {
     assert_eq!(timeouts.tcp_established, Duration::from_secs(12 * 3600 + 180 + 4));
     assert_eq!(timeouts.udp_unreplied, Duration::from_secs(30));
     assert_eq!(timeouts.udp_replied, Duration::from_secs(90));
+    assert_eq!(timeouts.sctp_established, Duration::from_secs(300));
+    assert_eq!(config.conntrack.affinity_clients, 5000);
+    assert_eq!(parse("{}").conntrack.affinity_clients, 262_144);
     assert_eq!(config.ports[0].device, Device::Pci("0000:af:00.1".into()));
     assert_eq!(config.memory.huge_pages, HugePages::Required);
     assert_eq!(config.source, Some(Source::Kubernetes { kubeconfig: None, context: None }));
