@@ -83,13 +83,13 @@ async fn syn_1_nothing_is_published_before_every_kind_was_listed() {
     let (api, url) = FakeApi::start().await;
     api.apply(&service("a", 1));
     api.apply(&slice("a", 1));
-    api.faults(|faults| faults.hold_slices = true);
+    api.faults(|faults| faults.hold_lists = Some("endpointslices"));
     following(&url, async |handle| {
         handle.wait_for(|status| status.last_event.is_some()).await.expect("runs");
         time::sleep(Duration::from_millis(100)).await;
         let status = handle.status();
         assert_eq!((status.synced, status.generation, status.rows), (false, 1, 0));
-        api.faults(|faults| faults.hold_slices = false);
+        api.faults(|faults| faults.hold_lists = None);
         let status = handle.wait_for(|status| status.synced).await.expect("runs");
         assert_eq!(
             (status.generation, status.endpoints),
@@ -218,7 +218,7 @@ async fn syn_6_an_outage_changes_nothing_but_the_status() {
     following(&url, async |handle| {
         until(&handle, &[row("a", 1)]).await;
         handle.wait_for(connected).await.expect("runs");
-        api.faults(|faults| faults.refuse = true);
+        api.faults(|faults| faults.refuse = Some(503));
         let stale = handle.wait_for(|status| !connected(status)).await.expect("runs");
         let Link::Stale { error, .. } = &stale.source else { panic!("{:?}", stale.source) };
         assert!(error.contains("503"), "{error}");
@@ -228,7 +228,7 @@ async fn syn_6_an_outage_changes_nothing_but_the_status() {
         assert!((2..=16).contains(&refused), "{refused} attempts of two kinds in a second");
         assert_eq!(all_rows(&handle).await, [row("a", 1)]);
         // Back again: connected although no object has changed.
-        api.faults(|faults| faults.refuse = false);
+        api.faults(|faults| faults.refuse = None);
         handle.wait_for(connected).await.expect("runs");
         assert_eq!(handle.status().generation, stale.generation);
         assert_eq!(api.requests("limit="), 2, "resumed, not listed");
