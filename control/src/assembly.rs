@@ -277,9 +277,10 @@ impl Assembly {
     }
 
     fn count(&mut self, name: &ObjectName, rows: &[ServicePort]) {
-        let endpoints = rows
-            .iter()
-            .map(|row| if row.cluster.is_empty() { row.local.len() } else { row.cluster.len() });
+        let endpoints = rows.iter().map(|row| {
+            let local = row.locals().map(<[_]>::len).max().unwrap_or_default();
+            if row.cluster.is_empty() { local } else { row.cluster.len() }
+        });
         let new = Sizes {
             services: usize::from(!rows.is_empty()),
             rows: rows.len(),

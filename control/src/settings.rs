@@ -23,7 +23,7 @@ const PRIMARY: &str = "primary";
 pub enum Role {
     /// A node of the cluster: exactly kube-proxy's semantics.
     Node,
-    /// A gateway without pods: Local policies mean "keep the client's address", not "only here".
+    /// A gateway without pods: external policy Local means "keep the client's address", not "only here".
     Edge,
 }
 

@@ -1,6 +1,7 @@
 //! The list of Services in `vipgate status`: one entry for each port of each Service, families joined.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use dataplane::flow::Protocol;
 use dataplane::service::{FrontendAt, ServicePort};
@@ -29,10 +30,11 @@ pub(super) fn of(view: &View<'_>) -> Vec<ServiceStatus> {
     ports.into_values().map(sort).collect()
 }
 
-/// Those of either policy, each once: both lists are sorted, and local endpoints are mostly in the other list too.
+/// Those of all policies, each once. Lists are sorted, and local endpoints are mostly in the other list too.
 fn backends(row: &ServicePort) -> usize {
-    let only_local = row.local.iter().filter(|local| row.cluster.binary_search(local).is_err());
-    row.cluster.len() + only_local.count()
+    let elsewhere = |at: &&SocketAddr| row.cluster.binary_search(at).is_err();
+    let only_local: BTreeSet<&SocketAddr> = row.locals().flatten().filter(elsewhere).collect();
+    row.cluster.len() + only_local.len()
 }
 
 fn text(protocol: Protocol, at: FrontendAt) -> String {

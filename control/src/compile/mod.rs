@@ -4,9 +4,9 @@
 //! (SEL, TRM), topology hints (TOP), addresses and families (DUA), allowed sources (LSR). Who owns an address that two
 //! Services claim is not known here: see [`crate::claims`].
 //!
-//! Role `edge` differs in two points, because nothing is ever local to a gateway without pods. External policy Local
-//! means "keep the client's address": its list is every ready endpoint, unfiltered by hints as any Local list (TOP-8).
-//! Internal policy Local is taken for Cluster.
+//! Role `edge` differs in one point, because nothing is ever local to a gateway without pods: external policy Local
+//! means "keep the client's address", and its list is every ready endpoint, unfiltered by hints as any Local list
+//! (TOP-8). Internal policy Local stays what it is: endpoints on the gateway's own node, if it has a name and they exist.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -56,12 +56,11 @@ fn row(
 ) -> ServicePort {
     let edge = settings.role == Role::Edge;
     let external = frontends.iter().any(|frontend| frontend.class == Class::External); // OBJ-6
-    let internal_local = service.internal_local && !edge;
     let external_local = service.external_local && external; // SEL-3
     let usable = |(_, e): &(SocketAddr, &Endpoint)| e.ready || (e.serving && e.terminating);
 
     let mut cluster = Vec::new();
-    if !internal_local || external {
+    if !service.internal_local || external {
         // SEL-2, SEL-4
         let ready: Vec<_> = endpoints.iter().filter(|(_, e)| e.ready).copied().collect();
         cluster = by_topology(&ready, settings);
@@ -69,36 +68,42 @@ fn row(
             cluster = draining(endpoints);
         }
     }
-    let mut local = Vec::new();
-    let uses_local = internal_local || external_local;
-    if uses_local {
-        // SEL-3, SEL-5
-        let here = |e: &Endpoint| edge || (e.node.is_some() && e.node == settings.node_name);
-        let endpoints: Vec<_> = endpoints.iter().filter(|(_, e)| here(e)).copied().collect();
-        local = endpoints.iter().filter(|(_, e)| e.ready).map(|(at, _)| *at).collect();
-        if local.is_empty() {
-            local = draining(&endpoints);
-        }
-    }
-    // CTK-3: a UDP flow to an endpoint that serves is not cut because a policy no longer chooses it.
-    let listed =
-        |at: &SocketAddr| cluster.binary_search(at).is_ok() || local.binary_search(at).is_ok();
-    let serving =
-        endpoints.iter().filter(|(at, e)| e.serving && !listed(at)).map(|(at, _)| *at).collect();
-    ServicePort {
+    // SEL-3
+    let here = |e: &Endpoint| e.node.is_some() && e.node == settings.node_name;
+    let internal_local = service.internal_local.then(|| local(endpoints, here));
+    let external_local = external_local.then(|| local(endpoints, |e| edge || here(e)));
+    let mut row = ServicePort {
         name: row_name(service, port),
         protocol: port.protocol,
-        has_endpoints: !cluster.is_empty() || (uses_local && endpoints.iter().any(usable)), // SEL-7
+        has_endpoints: !cluster.is_empty(),
         cluster,
-        local,
-        serving,
         internal_local,
         external_local,
+        serving: Vec::new(),
         affinity: service
             .affinity
             .map(|timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)),
         frontends,
-    }
+    };
+    row.has_endpoints |= row.locals().next().is_some() && endpoints.iter().any(usable); // SEL-7
+    // CTK-3: a UDP flow to an endpoint that serves is not cut because a policy no longer chooses it.
+    let listed = |at: &SocketAddr| {
+        row.cluster.binary_search(at).is_ok()
+            || row.locals().any(|local| local.binary_search(at).is_ok())
+    };
+    row.serving =
+        endpoints.iter().filter(|(at, e)| e.serving && !listed(at)).map(|(at, _)| *at).collect();
+    row
+}
+
+/// SEL-5, of the endpoints that count as local.
+fn local(
+    endpoints: &[(SocketAddr, &Endpoint)],
+    counts: impl Fn(&Endpoint) -> bool,
+) -> Vec<SocketAddr> {
+    let endpoints: Vec<_> = endpoints.iter().filter(|(_, e)| counts(e)).copied().collect();
+    let ready: Vec<_> = endpoints.iter().filter(|(_, e)| e.ready).map(|(at, _)| *at).collect();
+    if ready.is_empty() { draining(&endpoints) } else { ready }
 }
 
 /// `namespace/name:port`, the port by its name if it has one.

@@ -73,13 +73,17 @@ fn short(list: &[SocketAddr]) -> String {
     list.iter().filter_map(last).collect::<Vec<_>>().join(" ")
 }
 
-/// `cluster | local | serving`, and a trailing `!` when the Service has no endpoints.
+/// `cluster | local | serving`, and a trailing `!` when the Service has no endpoints. Two Local lists that differ stand
+/// behind each other, with a slash between them: the internal one first.
 fn lists(service: &Service, endpoints: &str, settings: &Settings) -> String {
     let slices = [slice("s", true, endpoints)];
     let rows = compile(service, slices.iter(), settings);
     let [row] = &rows[..] else { panic!("{rows:?}") };
     let mark = if row.has_endpoints { "" } else { " !" };
-    format!("{} | {} | {}{mark}", short(&row.cluster), short(&row.local), short(&row.serving))
+    let mut locals: Vec<String> = row.locals().map(short).collect();
+    locals.dedup();
+    let locals = locals.join(" / ");
+    format!("{} | {locals} | {}{mark}", short(&row.cluster), short(&row.serving))
 }
 
 #[test]
@@ -153,18 +157,16 @@ fn edge_external_local_keeps_the_client_and_takes_any_endpoint() {
         (&external, "10.0.0.2@n2:st 10.0.0.3:s", "2 | 2 | 3"),
         // TOP-8: hints never shrink a Local list.
         (&external, "10.0.0.2/a 10.0.0.3/b", "2 | 2 3 | "),
-        // Internal Local is Cluster.
-        ("internalTrafficPolicy: Local", "10.0.0.1@n1 10.0.0.2@n2", "1 2 |  | "),
+        // Internal Local is as on a node, with a list of its own.
+        ("internalTrafficPolicy: Local", "10.0.0.1@n1 10.0.0.2@n2", " | 1 | 2"),
+        ("internalTrafficPolicy: Local", "10.0.0.2@n2 10.0.0.3", " |  | 2 3"),
         (
             &format!("{external}, internalTrafficPolicy: Local"),
             "10.0.0.1@n1 10.0.0.2@n2",
-            "1 2 | 1 2 | ",
+            "1 2 | 1 / 1 2 | ",
         ),
     ] {
-        let service = service(spec, "");
-        assert_eq!(lists(&service, endpoints, &edge), expected, "{spec}");
-        let rows = compile(&service, [slice("s", true, endpoints)].iter(), &edge);
-        assert!(!rows[0].internal_local && rows[0].external_local == spec.starts_with(&external));
+        assert_eq!(lists(&service(spec, ""), endpoints, &edge), expected, "{spec}");
     }
 }
 

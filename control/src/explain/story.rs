@@ -94,7 +94,9 @@ impl<'a> Story<'a> {
             _ => (&[], false),
         };
         let chosen: Vec<SocketAddr> = list.iter().map(|(at, _)| *at).collect();
-        let local = chosen.is_empty() || std::ptr::eq(list, &*found.row.local.backends);
+        // On an edge gateway the external policy's list is not of this node.
+        let edge = settings.role == Role::Edge && found.class() == Class::External;
+        let local = found.local(&source).is_some() && !edge;
         self.endpoints(service, port, &chosen, local, told);
         if let Some(seconds) = found.row.affinity {
             self.add("affinity", format!("ClientIP: who opened a connection in the last {seconds} s keeps its endpoint (AFF-3); here the client is taken for a new one"));
@@ -161,7 +163,9 @@ impl<'a> Story<'a> {
         settings: &Settings,
     ) {
         let edge = settings.role == Role::Edge;
-        let text = match (found.class(), found.row.internal_local, found.row.external_local) {
+        let (internal, external) =
+            (found.row.internal_local.is_some(), found.row.external_local.is_some());
+        let text = match (found.class(), internal, external) {
             (Class::Cluster, false, _) => "internalTrafficPolicy Cluster: endpoints anywhere",
             (Class::Cluster, true, _) => "internalTrafficPolicy Local: endpoints on this node only",
             (Class::External, _, false) => "externalTrafficPolicy Cluster: endpoints anywhere",
@@ -252,7 +256,7 @@ impl<'a> Story<'a> {
         let text = match (with, found.class()) {
             (0, _) => "no: backends see the client's address",
             _ if !whoever => "only for the backend that is the client itself (MSQ-2)",
-            (_, Class::External) if !found.row.external_local => {
+            (_, Class::External) if found.row.external_local.is_none() => {
                 "yes: externalTrafficPolicy Cluster (MSQ-1 a)"
             }
             (_, Class::External) => "yes: the node itself (MSQ-1 d)",

@@ -124,6 +124,51 @@ fn the_story_names_object_rule_and_those_left_out() {
     }
 }
 
+/// Equal lists share their memory, and still each has its own reason for who is not in it.
+#[test]
+fn the_reason_for_being_left_out_is_that_of_the_list_in_use() {
+    const HINTED: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIP: 172.30.0.41
+  externalIPs: [80.11.12.10]
+  externalTrafficPolicy: Local
+  ports: [{name: http, port: 80}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+- {addresses: [10.0.1.2], nodeName: node-a, hints: {forNodes: [{name: node-a}]}}
+- {addresses: [10.0.1.3], nodeName: node-b, hints: {forNodes: [{name: node-b}]}}
+- {addresses: [10.0.1.4], nodeName: node-b, conditions: {ready: false, serving: true, terminating: true}}
+";
+    let here = "on node node-b, not on this one (SEL-5)";
+    let hints = "topology hints name node-b, not this node's place (TOP-2, TOP-3)";
+    let draining = "terminating, and others are ready (SEL-4)";
+    for (config, client, reasons) in [
+        (CONFIG.to_owned(), "203.0.113.7", [here, here]),
+        (CONFIG.to_owned(), "10.0.9.9", [hints, draining]),
+        // On an edge gateway no list of the external policy is of this node.
+        (CONFIG.to_owned() + "  role: edge\n", "203.0.113.7", ["", draining]),
+        (CONFIG.to_owned() + "  role: edge\n", "10.0.9.9", [hints, draining]),
+    ] {
+        let config = Config::parse(&config, "test").expect("valid");
+        let flow = format!("tcp {client}:4000 -> 80.11.12.10:80").parse().expect("a flow");
+        let (told, _) = explain_text(&config, "-", HINTED, &[flow]);
+        let text = render(&told);
+        for (at, reason) in ["10.0.1.3:8080", "10.0.1.4:8080"].iter().zip(reasons) {
+            let line = text.lines().find(|line| line.contains(at)).expect("told of");
+            let said = line.split_once("left out: ").map_or("", |(_, reason)| reason);
+            assert_eq!(said, reason, "{client} {at}\n{text}");
+        }
+    }
+}
+
 #[test]
 fn a_thousand_flows_take_less_than_a_second() {
     let flows: Vec<String> =

@@ -7,6 +7,7 @@
 
 mod affinity;
 mod dual_stack;
+mod edge;
 mod endpoints;
 mod excluded;
 mod external_ips;

@@ -55,8 +55,8 @@ fn row(row: &ServicePort) -> String {
         frontends.collect::<Vec<_>>().join(" "),
         list(&row.cluster)
     );
-    if row.internal_local || row.external_local {
-        text += &format!(" | {}", list(&row.local));
+    if let Some(local) = row.internal_local.as_ref().or(row.external_local.as_ref()) {
+        text += &format!(" | {}", list(local));
     }
     if !row.has_endpoints {
         text += "nobody";

@@ -31,20 +31,26 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// Endpoints for Cluster policy (SEL-4), sorted, each once.
     pub cluster: Vec<SocketAddr>,
-    /// Endpoints for Local policy (SEL-5), sorted, each once.
-    pub local: Vec<SocketAddr>,
-    /// Endpoints that are in neither list but still serve: UDP flows to them live on (CTK-3). Sorted, each once.
+    /// Endpoints for clients to which internalTrafficPolicy Local applies (SEL-5), sorted, each once; `None` when the
+    /// policy is Cluster.
+    pub internal_local: Option<Vec<SocketAddr>>,
+    /// The same for externalTrafficPolicy Local. On a node these are the same endpoints, on an edge gateway others.
+    pub external_local: Option<Vec<SocketAddr>>,
+    /// Endpoints that are in no list but still serve: UDP flows to them live on (CTK-3). Sorted, each once.
     pub serving: Vec<SocketAddr>,
     /// Whether the Service has a usable endpoint anywhere: decides reject against drop (SEL-7).
     pub has_endpoints: bool,
-    /// internalTrafficPolicy is Local.
-    pub internal_local: bool,
-    /// externalTrafficPolicy is Local.
-    pub external_local: bool,
     /// Seconds from its last new connection for which a client keeps its backend (AFF-1); `None` without affinity.
     pub affinity: Option<u32>,
     /// Where clients reach this row.
     pub frontends: Vec<Frontend>,
+}
+
+impl ServicePort {
+    /// The lists of its Local policies.
+    pub fn locals(&self) -> impl Iterator<Item = &[SocketAddr]> {
+        [&self.internal_local, &self.external_local].into_iter().flatten().map(Vec::as_slice)
+    }
 }
 
 /// One address and port that leads to a [`ServicePort`].
@@ -127,14 +133,12 @@ pub struct Row {
     pub id: u32,
     /// Cluster list.
     pub cluster: Arc<Choice>,
-    /// Local list.
-    pub local: Arc<Choice>,
+    /// See [`ServicePort::internal_local`].
+    pub internal_local: Option<Arc<Choice>>,
+    /// See [`ServicePort::external_local`].
+    pub external_local: Option<Arc<Choice>>,
     /// See [`ServicePort::has_endpoints`].
     pub has_endpoints: bool,
-    /// See [`ServicePort::internal_local`].
-    pub internal_local: bool,
-    /// See [`ServicePort::external_local`].
-    pub external_local: bool,
     /// See [`ServicePort::affinity`].
     pub affinity: Option<u32>,
 }
@@ -233,6 +237,19 @@ impl<'a> Match<'a> {
         &self.entry.allowed_sources
     }
 
+    /// The list of the Local policy that applies to this client; `None` when all endpoints may be chosen.
+    #[must_use]
+    pub fn local(&self, source: &impl Source) -> Option<&'a Choice> {
+        match self.entry.class {
+            Class::Cluster => self.row.internal_local.as_deref(),
+            Class::External => {
+                let local = self.row.external_local.as_deref()?;
+                // Short circuit (VER-2, VER-3): as if the packet had left to the balancer and come back.
+                (!source.is_pod() && !source.is_node()).then_some(local)
+            }
+        }
+    }
+
     /// What upstream decides by destination, policy and source (VER), in its order: source ranges (LSR), no endpoints
     /// (REJ-1), the policy's list, an empty list (REJ-2, REJ-3).
     #[must_use]
@@ -249,24 +266,21 @@ impl<'a> Match<'a> {
         if !self.row.has_endpoints {
             return Decision::Reject;
         }
-        let (list, masquerade, empty) = match class {
-            Class::Cluster => {
-                let masquerade = masquerade_all || (source.has_detector() && !source.is_pod());
-                (self.row.internal_local, masquerade, DropReason::NoLocalEndpointInternal)
-            }
-            Class::External if !self.row.external_local => {
-                (false, true, DropReason::NoLocalEndpointExternal)
-            }
+        let local = self.local(source);
+        let choice = local.unwrap_or(&self.row.cluster);
+        if choice.backends.is_empty() {
+            return Decision::Drop(match class {
+                Class::Cluster => DropReason::NoLocalEndpointInternal,
+                Class::External => DropReason::NoLocalEndpointExternal,
+            });
+        }
+        let masquerade = match class {
+            Class::Cluster => masquerade_all || (source.has_detector() && !source.is_pod()),
+            // Of those that come in short circuit the node is hidden, pods are not.
             Class::External => {
-                // Short circuit (VER-2, VER-3): as if the packet had left to the balancer and come back.
-                let (pod, node) = (source.is_pod(), source.is_node());
-                (!(pod || node), node && !pod, DropReason::NoLocalEndpointExternal)
+                self.row.external_local.is_none() || (local.is_none() && !source.is_pod())
             }
         };
-        let choice: &Choice = if list { &self.row.local } else { &self.row.cluster };
-        if choice.backends.is_empty() {
-            return Decision::Drop(empty);
-        }
         Decision::Forward { choice, masquerade }
     }
 }

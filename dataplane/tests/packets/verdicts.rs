@@ -405,8 +405,8 @@ fn source_ranges(f: Family) -> Vec<Case> {
             .node_port(f.v4, NODE_PORT)
             .external_local();
         if !endpoints {
+            service = service.local(&[]);
             service.0.cluster.clear();
-            service.0.local.clear();
             service.0.has_endpoints = false;
         }
         case("").service("ns/web", &[service])

@@ -6,7 +6,7 @@
 //! IPv6 alike: 2001:db8:f::/48, 2001:db8:1::fe, 2001:db8:1::1, fd00::1, fd00:244::/32.
 
 use std::iter;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -222,32 +222,35 @@ fn node() -> Node {
 
 /// A Service of one port, described in few words.
 #[derive(Clone, Debug)]
-pub struct Service(pub ServicePort);
+pub struct Service(pub ServicePort, Vec<SocketAddr>);
 
 impl Service {
-    /// A row with these endpoints in both lists.
+    /// A row with these endpoints, all of them local.
     pub fn new(name: &str, protocol: Protocol, endpoints: &[(&str, u16)]) -> Self {
         let mut list: Vec<_> =
             endpoints.iter().map(|(host, port)| at(host, *port).into()).collect();
         list.sort();
-        Self(ServicePort {
+        let row = ServicePort {
             name: name.into(),
             protocol,
             cluster: list.clone(),
-            local: list,
+            internal_local: None,
+            external_local: None,
             serving: vec![],
             has_endpoints: !endpoints.is_empty(),
-            internal_local: false,
-            external_local: false,
             affinity: None,
             frontends: vec![],
-        })
+        };
+        Self(row, list)
     }
 
     /// Which of the endpoints are local.
     pub fn local(mut self, endpoints: &[(&str, u16)]) -> Self {
-        self.0.local = endpoints.iter().map(|(host, port)| at(host, *port).into()).collect();
-        self.0.local.sort();
+        self.1 = endpoints.iter().map(|(host, port)| at(host, *port).into()).collect();
+        self.1.sort();
+        for list in [&mut self.0.internal_local, &mut self.0.external_local].into_iter().flatten() {
+            list.clone_from(&self.1);
+        }
         self
     }
 
@@ -258,12 +261,12 @@ impl Service {
     }
 
     pub fn internal_local(mut self) -> Self {
-        self.0.internal_local = true;
+        self.0.internal_local = Some(self.1.clone());
         self
     }
 
     pub fn external_local(mut self) -> Self {
-        self.0.external_local = true;
+        self.0.external_local = Some(self.1.clone());
         self
     }
 

@@ -126,8 +126,16 @@ impl ServiceWriter {
         );
         let known = former.map(|former| &former.row.cluster);
         let cluster = self.choice(&port.cluster, port.protocol, &backends, known);
-        let known = former.map(|former| &former.row.local).into_iter().chain([&cluster]);
-        let local = self.choice(&port.local, port.protocol, &backends, known);
+        let local = |list: &Option<Vec<SocketAddr>>, known: Option<&Arc<Choice>>| {
+            let list = list.as_ref()?;
+            // Lists are often the same endpoints.
+            let known = known.into_iter().chain([&cluster]);
+            Some(self.choice(list, port.protocol, &backends, known))
+        };
+        let known = former.and_then(|former| former.row.internal_local.as_ref());
+        let internal_local = local(&port.internal_local, known);
+        let known = former.and_then(|former| former.row.external_local.as_ref());
+        let external_local = local(&port.external_local, known.or(internal_local.as_ref()));
         let others = backends
             .into_iter()
             .filter(|(at, _)| port.cluster.binary_search(at).is_err())
@@ -136,10 +144,9 @@ impl ServiceWriter {
             name: port.name.clone(),
             id,
             cluster,
-            local,
+            internal_local,
+            external_local,
             has_endpoints: port.has_endpoints,
-            internal_local: port.internal_local,
-            external_local: port.external_local,
             affinity: port.affinity,
         });
         if let Some(former) = former {
@@ -305,8 +312,8 @@ impl Applied {
 
 /// All endpoints of a row that serve, sorted, each once.
 fn serving(port: &ServicePort) -> Vec<SocketAddr> {
-    let mut all: Vec<SocketAddr> =
-        [&port.cluster, &port.local, &port.serving].into_iter().flatten().copied().collect();
+    let lists = [&port.cluster[..], &port.serving].into_iter().chain(port.locals());
+    let mut all: Vec<SocketAddr> = lists.flatten().copied().collect();
     all.sort_unstable();
     all.dedup();
     all

@@ -14,11 +14,10 @@ fn row(name: &str, vip: u8, endpoints: &[u8]) -> ServicePort {
         name: name.into(),
         protocol: Protocol::Tcp,
         has_endpoints: !list.is_empty(),
-        cluster: list.clone(),
-        local: list,
+        cluster: list,
+        internal_local: None,
+        external_local: None,
         serving: vec![],
-        internal_local: false,
-        external_local: false,
         affinity: None,
         frontends: vec![Frontend {
             at: FrontendAt::Address(at(vip)),
@@ -62,7 +61,7 @@ fn a_change_copies_what_differs_and_nothing_else() {
 
     let before = writer.table();
     let mut closed = row("a", 100, &[1, 2, 4]);
-    closed.internal_local = true;
+    closed.internal_local = Some(closed.cluster.clone());
     let choice = |writer: &ServiceWriter| writer.services["ns/100"][0].row.cluster.clone();
     let list = choice(&writer);
     assert!(writer.apply("ns/100", vec![closed]));

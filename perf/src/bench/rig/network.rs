@@ -138,13 +138,12 @@ fn row(kind: Kind, number: u32) -> ServicePort {
     ServicePort {
         name: format!("ns/s{number}:web").into(),
         protocol,
-        cluster: endpoints.clone(),
-        local: endpoints,
+        // Local keeps the client's address; with Cluster it is masqueraded.
+        external_local: (!masquerade).then(|| endpoints.clone()),
+        internal_local: None,
+        cluster: endpoints,
         serving: vec![],
         has_endpoints: true,
-        internal_local: false,
-        // Local keeps the client's address; with Cluster it is masqueraded.
-        external_local: !masquerade,
         affinity: None,
         frontends: vec![
             frontend(service(v4, masquerade, number), Class::External),
