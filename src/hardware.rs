@@ -10,6 +10,7 @@ use control::config::{Config, Device, HugePages};
 use dataplane::conntrack::{self, ConntrackConfig};
 use dataplane::fib::{Mac, PortId};
 use dataplane::handoff::RING;
+use dataplane::held::HELD;
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -268,8 +269,9 @@ impl Plan {
 fn buffers(config: &Config, workers: u16) -> u32 {
     let descriptors: u32 = config.ports.iter().map(|port| u32::from(port.descriptors) * 2).sum();
     let workers = u32::from(workers);
-    let handed_over = workers * (workers - 1) * u32::try_from(RING).unwrap_or(u32::MAX);
-    workers * (descriptors + POOL_CACHE * 2) + handed_over + POOL_SLACK
+    let [ring, held] = [RING, HELD].map(|frames| u32::try_from(frames).unwrap_or(u32::MAX));
+    let handed_over = workers * (workers - 1) * ring;
+    workers * (descriptors + POOL_CACHE * 2 + held) + handed_over + POOL_SLACK
 }
 
 /// Free huge pages of 2 MiB, in MiB.

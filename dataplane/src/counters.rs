@@ -2,7 +2,7 @@
 //!
 //! A worker counts in its own cache lines with a load and a store, no read-modify-write and no lock; sums are made by
 //! whoever asks. Conservation (I1) holds per worker: `received + handed_in + injected` equals
-//! `forwarded + answered + handed_over + punted + drops + parked` at any quiet moment.
+//! `forwarded + answered + handed_over + punted + drops + parked + held` at any quiet moment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -81,6 +81,8 @@ pub struct WorkCounters {
     pub punted: Counter,
     /// Frames waiting for a next hop now.
     pub parked: Counter,
+    /// Later fragments waiting for their first one now.
+    pub held: Counter,
     /// Polls of all ports.
     pub polls: Counter,
     /// Polls that found something.
@@ -153,11 +155,12 @@ impl WorkerCounters {
             handed_over,
             punted,
             parked,
+            held,
             ..
         } = &*self.work;
         let received: u64 = self.ports.iter().map(|port| port.rx_frames.get()).sum();
         let drops: u64 = self.drops.iter().map(Counter::get).sum();
-        let ended = [forwarded, answered, handed_over, punted, parked].map(Counter::get);
+        let ended = [forwarded, answered, handed_over, punted, parked, held].map(Counter::get);
         (received + handed_in.get() + injected.get(), drops + ended.iter().sum::<u64>())
     }
 }

@@ -1,6 +1,7 @@
 //! What later fragments need to follow the first one: its ports.
 //!
-//! No packet is stored and nothing is reassembled: the first fragment leaves its ports here, later ones pick them up.
+//! Nothing is reassembled: the first fragment leaves its ports here, later ones pick them up; those that overtook it wait
+//! in [`crate::held`]. So an overlap is not looked for: it changes no header, and is for the receiver to refuse (RFC 5722).
 //! A bounded cache; under a flood of first fragments the oldest of a bucket makes room (RFC 4787 REQ-14).
 
 use crate::clock::Moment;
@@ -9,7 +10,7 @@ use crate::wire::Headers;
 
 const WAYS: usize = 4;
 /// Fragments of one packet arrive together; a longer life only invites identification wrap (RFC 4963).
-const LIFE_MILLIS: u64 = 2_000;
+pub const LIFE_MILLIS: u64 = 2_000;
 
 /// Ports by source, destination, identification and protocol.
 #[derive(Debug)]
@@ -35,9 +36,18 @@ impl Fragments {
         Self { key, buckets: vec![[Slot::default(); WAYS]; packets.div_ceil(WAYS).max(1)].into() }
     }
 
+    /// What all fragments of a packet have in common, in one number. Keyed, so that nobody makes two packets share it.
+    #[must_use]
+    pub fn name(&self, headers: &Headers, id: u32) -> u64 {
+        let addresses =
+            self.key.address(headers.src) ^ self.key.address(headers.dst).rotate_left(32);
+        self.key.pair(addresses, u64::from(id) << 8 | u64::from(headers.number))
+    }
+
     /// A first fragment: remembers its ports.
     pub fn remember(&mut self, headers: &Headers, id: u32, ports: u32, now: Moment) {
-        let bucket = &mut self.buckets[self.key_bucket(headers, id)];
+        let bucket = self.bucket(headers, id);
+        let bucket = &mut self.buckets[bucket];
         let same = bucket.iter().position(|slot| slot.is_of(headers, id));
         let slot = same.unwrap_or_else(|| {
             let oldest = bucket.iter().enumerate().min_by_key(|(_, slot)| slot.until);
@@ -56,15 +66,13 @@ impl Fragments {
     /// The ports of the packet a later fragment belongs to.
     #[must_use]
     pub fn ports(&self, headers: &Headers, id: u32, now: Moment) -> Option<u32> {
-        let bucket = &self.buckets[self.key_bucket(headers, id)];
+        let bucket = &self.buckets[self.bucket(headers, id)];
         let slot = bucket.iter().find(|slot| slot.is_of(headers, id) && slot.until > now)?;
         Some(slot.ports)
     }
 
-    fn key_bucket(&self, headers: &Headers, id: u32) -> usize {
-        let addresses =
-            self.key.address(headers.src) ^ self.key.address(headers.dst).rotate_left(32);
-        let hash = self.key.pair(addresses, u64::from(id) << 8 | u64::from(headers.number));
+    fn bucket(&self, headers: &Headers, id: u32) -> usize {
+        let hash = self.name(headers, id);
         reduce(high32(hash) ^ low32(hash), self.buckets.len())
     }
 }

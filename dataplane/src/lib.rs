@@ -28,6 +28,7 @@ pub mod flow;
 pub mod fragments;
 pub mod handoff;
 pub mod hash;
+pub mod held;
 pub mod nic;
 pub mod prefetch;
 pub mod rewrite;

@@ -31,8 +31,10 @@ pub enum DropReason {
     NotOurMac,
     /// The protocol has no translation here.
     UnsupportedProtocol,
-    /// A later fragment whose first fragment is unknown.
+    /// A later fragment whose first fragment did not come in time, or was refused.
     FragmentUnknown,
+    /// A later fragment that waited for its first one, and made room for others.
+    FragmentOverflow,
     /// An overlapping, tiny or otherwise hostile fragment.
     FragmentBad,
     /// TTL or hop limit ran out and no answer was due.
@@ -82,7 +84,7 @@ impl DropReason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All reasons, in order.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Truncated,
         Self::Malformed,
         Self::NotContiguous,
@@ -96,6 +98,7 @@ impl DropReason {
         Self::NotOurMac,
         Self::UnsupportedProtocol,
         Self::FragmentUnknown,
+        Self::FragmentOverflow,
         Self::FragmentBad,
         Self::TtlExpired,
         Self::TooBig,
@@ -136,6 +139,7 @@ impl DropReason {
             Self::NotOurMac => "not_our_mac",
             Self::UnsupportedProtocol => "unsupported_protocol",
             Self::FragmentUnknown => "fragment_unknown",
+            Self::FragmentOverflow => "fragment_overflow",
             Self::FragmentBad => "fragment_bad",
             Self::TtlExpired => "ttl_expired",
             Self::TooBig => "too_big",
@@ -181,6 +185,8 @@ pub enum Verdict {
         /// What is to be routed again when it is known.
         destination: Address,
     },
+    /// A later fragment: hold until the first one of its packet, which has this name, has come.
+    Hold(u64),
     /// Drop for this reason.
     Drop(DropReason),
 }

@@ -14,6 +14,7 @@ use crate::engine::{Arrival, Engine, Origin, Passage, Prepared, Prospect};
 use crate::fib::{PortId, Route};
 use crate::flow::Address;
 use crate::handoff::{Batch, Handed, Links};
+use crate::held::Held;
 use crate::nic::{BURST, Burst, Frame, Nic};
 use crate::snapshot::Reader;
 use crate::stages::{Stage, Stopwatch};
@@ -64,6 +65,7 @@ pub struct Worker<N: Nic> {
     newcomers: Vec<Newcomer<N::Frame>>,
     finished: Burst<N::Frame>,
     parked: ArrayVec<Parked<N::Frame>, PARKED>,
+    held: Held<N::Frame>,
     ticked: Moment,
 }
 
@@ -125,6 +127,7 @@ impl<N: Nic> Worker<N> {
             newcomers: Vec::with_capacity(BURST),
             finished: Burst::new(),
             parked: ArrayVec::new(),
+            held: Held::default(),
             ticked: Moment::default(),
         }
     }
@@ -342,6 +345,11 @@ impl<N: Nic> Worker<N> {
     fn handle(&mut self, mut frame: N::Frame, mut arrival: Arrival, now: Moment) {
         let verdict = self.engine.decide(&mut frame, &mut arrival, self.tables.get(), now);
         self.finish(frame, arrival, verdict, now);
+        if let Some(packet) = self.engine.begun()
+            && !self.held.is_empty()
+        {
+            self.release(packet, now);
+        }
     }
 
     /// Every frame that is decided ends in exactly one of the verdict's ways.
@@ -357,6 +365,7 @@ impl<N: Nic> Worker<N> {
             Verdict::Park { port, next_hop, destination } => {
                 self.park(frame, port, next_hop, destination, now);
             }
+            Verdict::Hold(packet) => self.hold(frame, arrival, packet, now),
             Verdict::Drop(reason) => self.drop(frame, reason),
         }
     }
@@ -442,11 +451,34 @@ impl<N: Nic> Worker<N> {
         self.counters.work.parked.set(self.parked.len() as u64);
     }
 
-    /// The bounded extra of a turn, once a millisecond: parked frames, expiry, counters.
+    /// Keeps a later fragment until the first one comes, for a bounded time and number.
+    fn hold(&mut self, frame: N::Frame, arrival: Arrival, packet: u64, now: Moment) {
+        if let Some(oldest) = self.held.add(packet, frame, arrival, now) {
+            self.drop(oldest, DropReason::FragmentOverflow);
+        }
+        self.counters.work.held.set(self.held.len() as u64);
+    }
+
+    /// The first fragment has gone its way: those that were held for it follow, in the order in which they came.
+    #[cold]
+    fn release(&mut self, packet: u64, now: Moment) {
+        // Counted before, so that it ends even if one is held again.
+        for _ in 0..self.held.count(packet) {
+            if let Some((frame, arrival)) = self.held.release(packet) {
+                self.handle(frame, arrival, now);
+            }
+        }
+        self.counters.work.held.set(self.held.len() as u64);
+    }
+
+    /// The bounded extra of a turn, once a millisecond: parked and held frames, expiry, counters.
     fn tick(&mut self, now: Moment) {
         self.ticked = now;
         if !self.parked.is_empty() {
             self.retry_parked(now);
+        }
+        if !self.held.is_empty() {
+            self.drop_held(now);
         }
         let (conntrack, counters) = (&self.engine.conntrack, &self.counters.conntrack);
         counters.capacity.set(conntrack.capacity() as u64);
@@ -473,6 +505,13 @@ impl<N: Nic> Worker<N> {
             }
         }
         self.counters.work.parked.set(self.parked.len() as u64);
+    }
+
+    fn drop_held(&mut self, now: Moment) {
+        while let Some(frame) = self.held.expired(now) {
+            self.drop(frame, DropReason::FragmentUnknown);
+        }
+        self.counters.work.held.set(self.held.len() as u64);
     }
 
     fn flush(&mut self) {

@@ -175,8 +175,15 @@ fn workers_never_allocate() {
             vec![tcp(client, (backend.0, 9090)), udp(client, backend)]
         });
         let fragmented =
-            |client: (_, u16)| udp(client, vip).payload(&[0; 64]).fragments(client.1, 32);
-        each("fragments", &fragmented);
+            |client: (_, u16), id| udp(client, vip).payload(&[0; 64]).fragments(client.1 + id, 32);
+        each("fragments", &|client| fragmented(client, 0));
+        each("fragments that overtake", &|client| {
+            fragmented(client, 1_000).into_iter().rev().collect()
+        });
+        each("later fragments alone", &|client| fragmented(client, 2_000).split_off(1));
+        each("too many of them", &|client| {
+            (3..10).flat_map(|id| fragmented(client, id * 1_000).split_off(1)).collect()
+        });
         let unreachable = |client: (_, _)| {
             vec![port_unreachable(backend.0, client.0, &tcp(client, backend).ip())]
         };

@@ -24,7 +24,7 @@ fn damaged_frames_do_no_harm() {
         gateway.apply(f.client, &services(f));
     }
     let vips: Vec<IpAddr> = gateway.writer.table().vips().map(|(address, _)| address).collect();
-    let mut fates = [0; 4];
+    let mut fates = [0; 5];
     for round in 0..FRAMES / BURST {
         let before = gateway.totals();
         for _ in 0..BURST {
@@ -46,6 +46,7 @@ fn damaged_frames_do_no_harm() {
                 Fate::Punted(..) => 1,
                 Fate::Dropped(_) => 2,
                 Fate::Parked => 3,
+                Fate::Held => 4,
             };
             fates[kind] += 1;
         }

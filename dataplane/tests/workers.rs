@@ -224,6 +224,42 @@ fn fragments_find_their_flow_from_every_queue() {
     });
 }
 
+/// PRO-4: fragments that overtake the first one, each by another queue: all are held by one worker, and follow it.
+#[test]
+fn fragments_wait_for_the_first_from_every_queue() {
+    for_all(|mut net, f, masquerade| {
+        net.gateway.apply("ns/web", &service(f, masquerade));
+        let vip = at(f.load_balancer, 80);
+        let payload: Vec<u8> = (0..100).collect();
+        let cut = |from, to, id, ttl| udp(from, to).payload(&payload).ttl(ttl).fragments(id, 40);
+        let reverse = |net: &mut Net, port: u16, pieces: Vec<Packet>| -> Vec<Fate> {
+            let (from, to) = if port == OUT { (ROUTER, OUT_MAC) } else { (PODS, IN_MAC) };
+            let mut fates = vec![];
+            for piece in pieces.into_iter().rev() {
+                let queue = net.random.below(net.workers);
+                let frame = piece.macs(from, to).frame();
+                fates.push(net.gateway.receive_all_at(queue, port, &frame));
+            }
+            let last = fates.pop().expect("three");
+            assert_eq!(fates.concat(), [Fate::Held, Fate::Held]);
+            last
+        };
+        for number in 0..20 {
+            let client = at(f.client, 5000 + number);
+            let fates = reverse(&mut net, OUT, cut(client, vip, number, 64));
+            let Fate::Sent(IN, frame) = &fates[0] else { panic!("{fates:?}") };
+            let plain = if f.v4 { frame.clone() } else { [&frame[..54], &frame[62..]].concat() };
+            let (inside, backend) = ends(&plain);
+            let sent = |pieces: Vec<Packet>, sent: fn(Packet) -> Fate| {
+                [0, 2, 1].map(|i: usize| sent(pieces[i].clone()))
+            };
+            assert_eq!(fates, sent(cut(inside, backend, number, 63), sent_in));
+            let fates = reverse(&mut net, IN, cut(backend, inside, number, 64));
+            assert_eq!(fates, sent(cut(vip, client, number, 63), sent_out));
+        }
+    });
+}
+
 /// A burst on every queue at once, with everything out of order between workers: nothing is lost.
 #[test]
 fn bursts_on_all_queues_are_conserved() {

@@ -64,7 +64,7 @@ impl Ledger {
             sent: sum("port_tx_packets_total", ""),
             to_kernel: sum("worker_packets_total", "outcome=\"punted\""),
             dropped: sum("drop_packets_total", ""),
-            waiting: sum("worker_parked_packets", ""),
+            waiting: sum("worker_parked_packets", "") + sum("worker_held_packets", ""),
         }
     }
 }
@@ -86,18 +86,19 @@ mod tests {
     fn metrics_become_books() {
         let text = "\
 # TYPE vipgate_port_rx_packets counter
-vipgate_port_rx_packets_total{port=\"outside\"} 10
+vipgate_port_rx_packets_total{port=\"outside\"} 12
 vipgate_port_rx_packets_total{port=\"inside\"} 8
 vipgate_port_tx_packets_total{port=\"outside\"} 15
 vipgate_worker_injected_packets_total{worker=\"0\",core=\"1\"} 2
 vipgate_worker_packets_total{worker=\"0\",outcome=\"forwarded\"} 9
 vipgate_worker_packets_total{worker=\"0\",outcome=\"punted\"} 3
 vipgate_worker_parked_packets{worker=\"0\"} 1
+vipgate_worker_held_packets{worker=\"0\"} 2
 vipgate_drop_packets_total{reason=\"martian\"} 1
 ";
         let ledger = Ledger::of(text);
         let expected =
-            Ledger { received: 18, from_kernel: 2, sent: 15, to_kernel: 3, dropped: 1, waiting: 1 };
+            Ledger { received: 20, from_kernel: 2, sent: 15, to_kernel: 3, dropped: 1, waiting: 3 };
         assert_eq!(ledger, expected);
         assert!(ledger.balances());
         assert!(!Ledger { dropped: 0, ..ledger }.balances());

@@ -132,6 +132,8 @@ impl Metrics {
         let total = |names: &[&str]| -> u64 {
             names.iter().map(|name| self.sum(&format!("{name}_total"))).sum()
         };
-        (total(&came), total(&ended) + self.sum("worker_parked_packets"))
+        let waiting = ["worker_parked_packets", "worker_held_packets"];
+        let waiting: u64 = waiting.iter().map(|name| self.sum(name)).sum();
+        (total(&came), total(&ended) + waiting)
     }
 }

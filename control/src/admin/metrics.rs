@@ -149,6 +149,11 @@ fn workers(out: &mut Out<'_>, workers: &[WorkerFacts]) -> fmt::Result {
         "worker_parked_packets",
         "Packets that wait for a next hop",
         each(|w| w.counters.work.parked.get()),
+    )?;
+    out.gauge(
+        "worker_held_packets",
+        "Later fragments that wait for the first one of their packet",
+        each(|w| w.counters.work.held.get()),
     )
 }
 

@@ -69,6 +69,8 @@ pub struct Engine {
     /// The connections this worker owns.
     pub conntrack: Conntrack,
     fragments: Fragments,
+    /// The packet whose first fragment came last, until somebody asks for it.
+    begun: Option<u64>,
     rejects: RateLimit,
     icmp_errors: RateLimit,
     /// Connections that the burst at hand opens, and the way to their backends; never more than a burst.
@@ -123,6 +125,7 @@ impl Engine {
         Some(Self {
             conntrack: Conntrack::new(&config.conntrack, config.secret, memory)?,
             fragments: Fragments::new(config.fragmented_packets, config.secret),
+            begun: None,
             rejects: RateLimit::new(config.rejects_per_second),
             icmp_errors: RateLimit::new(config.icmp_errors_per_second),
             openings: Vec::with_capacity(BURST),
@@ -142,6 +145,12 @@ impl Engine {
     #[inline]
     pub fn end_burst(&mut self) {
         self.openings.clear();
+    }
+
+    /// The packet whose first fragment came since this was asked last: those that were held for it may follow.
+    #[inline]
+    pub fn begun(&mut self) -> Option<u64> {
+        self.begun.take()
     }
 
     /// Decides a frame, and rewrites it for where it goes.
@@ -427,16 +436,20 @@ impl Engine {
             arrival.fragment_ports = match (headers.fragment, headers.tuple()) {
                 (Fragment::First(id), Some(tuple)) => {
                     self.fragments.remember(headers, id, tuple.ports(), packet.now);
+                    self.begun = Some(self.fragments.name(headers, id));
                     Some(tuple.ports())
                 }
-                (Fragment::Later(id), _) => self.fragments.ports(headers, id, packet.now),
+                (Fragment::Later(id), _) => {
+                    let ports = self.fragments.ports(headers, id, packet.now);
+                    let name = || Verdict::Hold(self.fragments.name(headers, id));
+                    Some(ports.ok_or_else(name)?)
+                }
                 _ => None,
             }
             .map(u32::to_be_bytes);
         }
-        let Some([a, b, c, d]) = arrival.fragment_ports else {
-            return Err(Verdict::Drop(DropReason::FragmentUnknown));
-        };
+        // Without ports there is no flow.
+        let Some([a, b, c, d]) = arrival.fragment_ports else { return Ok(None) };
         let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         Ok(Some(Tuple { src: headers.src, dst: headers.dst, sport, dport, protocol }))
     }

@@ -1,6 +1,7 @@
-//! Fragments: no reassembly, later ones follow the first by its ports.
+//! Fragments: no reassembly, later ones follow the first by its ports, and wait for it when they come before it.
 
 use dataplane::flow::Protocol::Udp;
+use dataplane::held::HELD;
 use dataplane::verdict::DropReason::*;
 
 use super::*;
@@ -11,21 +12,26 @@ pub fn cases() -> Vec<Case> {
     let mut cases = vec![];
     for f in FAMILIES {
         cases.extend([
-            in_order(f, false),
-            in_order(f, true),
+            in_any_order(f, false),
+            in_any_order(f, true),
             duplicates_and_reordering(f),
             without_the_first(f),
             too_late(f),
             same_identification(f),
             tcp_in_fragments(f),
             flood(f),
+            flood_of_later_ones(f),
             refused(f),
+            refused_late(f),
         ]);
         cases.extend(hostile(f));
         cases.extend(other_protocols(f));
     }
     cases
 }
+
+/// Of three fragments.
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
 fn payload() -> Vec<u8> {
     (0..100).collect()
@@ -43,21 +49,52 @@ fn named(name: &str, f: Family) -> Case {
     case(format!("{name}, v4 {}", f.v4)).service("ns/web", &web(f, false))
 }
 
-/// PRO-4: a question in fragments, and the reply in fragments, too.
-fn in_order(f: Family, masquerade: bool) -> Case {
+/// PRO-4: a question in fragments, and the reply in fragments, too; each of the orders in which they may come.
+fn in_any_order(f: Family, masquerade: bool) -> Case {
     let (client, vip, backend) =
         (at(f.client, 5000), at(f.load_balancer, 80), at(f.backends[0], 8080));
     let inside = if masquerade { at(f.node_in, MASQUERADE_PORT) } else { client };
-    let cut = |from, to, ttl| udp(from, to).payload(&payload()).ttl(ttl).fragments(77, 40);
-    let mut case = case(format!("in order, v4 {}, masquerade {masquerade}", f.v4))
-        .service("ns/web", &web(f, masquerade));
-    for (packet, sent) in cut(client, vip, 64).into_iter().zip(cut(inside, backend, 63)) {
-        case = case.outside(packet, sent_in(sent));
+    case(format!("in any order, v4 {}, masquerade {masquerade}", f.v4))
+        .service("ns/web", &web(f, masquerade))
+        .then(move |gateway| {
+            for (id, order) in (0..).zip(ORDERS) {
+                let cut =
+                    |from, to, ttl| udp(from, to).payload(&payload()).ttl(ttl).fragments(id, 40);
+                let (question, answer) = (cut(client, vip, 64), cut(backend, inside, 64));
+                let frames = |pieces: Vec<Packet>, from, to| -> Vec<Vec<u8>> {
+                    pieces.into_iter().map(|piece| piece.macs(from, to).frame()).collect()
+                };
+                let question = frames(question, ROUTER, OUT_MAC);
+                let answer = frames(answer, PODS, IN_MAC);
+                let sent = cut(inside, backend, 63).into_iter().map(sent_in).collect::<Vec<_>>();
+                comes(gateway, OUT, &question, &sent, order);
+                let sent = cut(vip, client, 63).into_iter().map(sent_out).collect::<Vec<_>>();
+                comes(gateway, IN, &answer, &sent, order);
+            }
+        })
+}
+
+/// Three fragments, one after another; those that come before the first leave behind it, as they came.
+fn comes(
+    gateway: &mut Gateway,
+    port: PortId,
+    frames: &[Vec<u8>],
+    sent: &[Fate],
+    order: [usize; 3],
+) {
+    let first = order.iter().position(|&i| i == 0).expect("all three");
+    for (turn, &i) in order.iter().enumerate() {
+        let fates = gateway.receive_all_at(0, port, &frames[i]);
+        if turn < first {
+            assert_eq!(fates, [Fate::Held], "{order:?}");
+        } else if turn == first {
+            let expected: Vec<_> =
+                [&[0], &order[..first]].concat().iter().map(|&i| sent[i].clone()).collect();
+            assert_eq!(fates, expected, "{order:?}");
+        } else {
+            assert_eq!(fates, [sent[i].clone()], "{order:?}");
+        }
     }
-    for (packet, sent) in cut(backend, inside, 64).into_iter().zip(cut(vip, client, 63)) {
-        case = case.pods(packet, sent_out(sent));
-    }
-    case
 }
 
 /// PRO-4: the middle one first, the last one twice; the receiver puts them together.
@@ -68,13 +105,21 @@ fn duplicates_and_reordering(f: Family) -> Case {
     })
 }
 
-/// PRO-4.
+/// PRO-4: held for two seconds, and no longer.
 fn without_the_first(f: Family) -> Case {
     let pieces = question(f).fragments(5, 40);
     named("without the first", f)
-        .outside(pieces[1].clone(), dropped(FragmentUnknown))
-        .outside(pieces[2].clone(), dropped(FragmentUnknown))
-        .then(|gateway| assert_eq!(gateway.connections(), 0))
+        .outside(pieces[1].clone(), Fate::Held)
+        .outside(pieces[2].clone(), Fate::Held)
+        .wait(1_999)
+        .then(|gateway| {
+            assert_eq!(gateway.connections(), 0);
+            assert_eq!(gateway.counters[0].work.held.get(), 0, "two seconds are over");
+            assert_eq!(gateway.counters[0].drops[FragmentUnknown as usize].get(), 2);
+            gateway.assert_balanced();
+        })
+        // Too late for them: it goes alone.
+        .outside(pieces[0].clone(), sent_in(question_inside(f).fragments(5, 40).remove(0)))
 }
 
 /// Two seconds later the identification may be another packet's.
@@ -85,7 +130,7 @@ fn too_late(f: Family) -> Case {
         .wait(1_999)
         .outside(pieces[1].clone(), sent_in(sent[1].clone()))
         .wait(1)
-        .outside(pieces[2].clone(), dropped(FragmentUnknown))
+        .outside(pieces[2].clone(), Fate::Held)
 }
 
 /// Two senders, two protocols, one identification.
@@ -137,10 +182,38 @@ fn flood(f: Family) -> Case {
                 let piece = &question(f).fragments(id, 40)[0];
                 assert!(matches!(gateway.outside(piece), Fate::Sent(..)));
             }
-            assert_eq!(gateway.outside(&pieces[1]), dropped(FragmentUnknown));
+            assert_eq!(gateway.outside(&pieces[1]), Fate::Held);
             let last = question(f).fragments(4, 40).remove(2);
             assert!(matches!(gateway.outside(&last), Fate::Sent(..)));
         })
+}
+
+/// What is held is bounded, the oldest goes; who comes in time is not disturbed.
+fn flood_of_later_ones(f: Family) -> Case {
+    named("more later fragments than are held", f).covers(FragmentOverflow).then(move |gateway| {
+        let flood = |gateway: &mut Gateway, count: usize| {
+            for id in 0..count {
+                let piece = question(f).fragments(1_000 + id as u16, 40).remove(1);
+                gateway.put(0, OUT, &piece.macs(ROUTER, OUT_MAC).frame());
+            }
+            let before = gateway.totals();
+            gateway.poll();
+            gateway.collect(&before)
+        };
+        let (pieces, sent) = (question(f).fragments(5, 40), question_inside(f).fragments(5, 40));
+        assert_eq!(flood(gateway, HELD), vec![Fate::Held; HELD]);
+        // It makes room, is held, and a flood that does not fill the room does it no harm.
+        assert_eq!(gateway.outside(&pieces[2]), dropped(FragmentOverflow));
+        assert_eq!(flood(gateway, HELD - 1), vec![dropped(FragmentOverflow); HELD - 1]);
+        let first = pieces[0].clone().macs(ROUTER, OUT_MAC).frame();
+        let fates = gateway.receive_all_at(0, OUT, &first);
+        assert_eq!(fates, [0, 2].map(|i: usize| sent_in(sent[i].clone())));
+        assert_eq!(gateway.counters[0].work.held.get(), HELD as u64 - 1);
+        let before = gateway.totals();
+        gateway.wait(2_000);
+        let fates = gateway.collect(&before);
+        assert_eq!(fates, vec![dropped(FragmentUnknown); HELD - 1]);
+    })
 }
 
 /// The first fragment is refused; nobody answers the others.
@@ -156,6 +229,21 @@ fn refused(f: Family) -> Case {
             answered_out(port_unreachable(f.node_out, f.client, &quoted).ip_fragment(0, 0)),
         )
         .outside(pieces[1].clone(), dropped(FragmentUnknown))
+}
+
+fn refused_late(f: Family) -> Case {
+    let empty = Service::new("ns/none:80", Udp, &[]).load_balancer(f.external_ip, 80, &[]);
+    let pieces =
+        udp(at(f.client, 5000), at(f.external_ip, 80)).payload(&payload()).fragments(3, 40);
+    let answer = port_unreachable(f.node_out, f.client, &pieces[0].ip()).ip_fragment(0, 0);
+    named("what waited for a fragment that is refused is dropped", f)
+        .service("ns/none", &[empty])
+        .outside(pieces[1].clone(), Fate::Held)
+        .then(move |gateway| {
+            let first = pieces[0].clone().macs(ROUTER, OUT_MAC).frame();
+            let fates = gateway.receive_all_at(0, OUT, &first);
+            assert_eq!(fates, [answered_out(answer), dropped(FragmentUnknown)]);
+        })
 }
 
 /// RFC 1858, RFC 3128, RFC 5722.

@@ -305,6 +305,8 @@ pub enum Fate {
     Dropped(DropReason),
     /// Waits for a next hop.
     Parked,
+    /// A later fragment that waits for the first one.
+    Held,
 }
 
 impl std::fmt::Debug for Fate {
@@ -316,6 +318,7 @@ impl std::fmt::Debug for Fate {
             Self::Punted(port, frame) => write!(f, "punted at {port}\n  {}", hex(frame)),
             Self::Dropped(reason) => write!(f, "dropped: {}", reason.name()),
             Self::Parked => f.write_str("parked"),
+            Self::Held => f.write_str("held"),
         }
     }
 }
@@ -482,6 +485,7 @@ impl Gateway {
             fates.extend((0..count).map(|_| Fate::Dropped(reason)));
         }
         fates.extend((before.parked..after.parked).map(|_| Fate::Parked));
+        fates.extend((before.held..after.held).map(|_| Fate::Held));
         if self.judged {
             fates.iter().for_each(|fate| {
                 if let Fate::Sent(_, frame) = fate {
@@ -503,6 +507,14 @@ impl Gateway {
 
     pub fn receive(&mut self, port: PortId, frame: &[u8]) -> Fate {
         self.receive_at(0, port, frame)
+    }
+
+    /// A frame at a worker's queue, and what became of it and of those that waited for it.
+    pub fn receive_all_at(&mut self, worker: usize, port: PortId, frame: &[u8]) -> Vec<Fate> {
+        let before = self.totals();
+        self.put(worker, port, frame);
+        self.poll();
+        self.collect(&before)
     }
 
     /// A frame from the kernel and what became of it.
@@ -537,13 +549,14 @@ impl Gateway {
     }
 
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals { drops: [0; DropReason::COUNT], answered: 0, parked: 0 };
+        let mut totals = Totals { drops: [0; DropReason::COUNT], answered: 0, parked: 0, held: 0 };
         for counters in &self.counters {
             for (total, counter) in totals.drops.iter_mut().zip(counters.drops.iter()) {
                 *total += counter.get();
             }
             totals.answered += counters.work.answered.get();
             totals.parked += counters.work.parked.get();
+            totals.held += counters.work.held.get();
         }
         totals
     }
@@ -581,6 +594,14 @@ pub struct Totals {
     drops: [u64; DropReason::COUNT],
     answered: u64,
     parked: u64,
+    held: u64,
+}
+
+impl Totals {
+    /// Later fragments that wait for their first one.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
 }
 
 fn one(mut fates: Vec<Fate>) -> Fate {

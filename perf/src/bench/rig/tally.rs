@@ -12,7 +12,7 @@ pub(crate) struct Tally {
     pub(crate) forwarded: u64,
     pub(crate) handed_over: u64,
     pub(crate) handed_in: u64,
-    /// Answered, punted, parked.
+    /// Answered, punted, parked, held.
     pub(crate) other: u64,
     pub(crate) drops: [u64; DropReason::COUNT],
     pub(crate) created: u64,
@@ -45,7 +45,7 @@ impl Tally {
             forwarded: work.forwarded.get(),
             handed_over: work.handed_over.get(),
             handed_in: work.handed_in.get(),
-            other: work.answered.get() + work.punted.get() + work.parked.get(),
+            other: work.answered.get() + work.punted.get() + work.parked.get() + work.held.get(),
             drops: std::array::from_fn(|reason| counters.drops[reason].get()),
             created: table.created.get(),
             expired: table.expired.get(),
@@ -104,7 +104,7 @@ impl Tally {
             ("forwarded", self.forwarded),
             ("handed over", self.handed_over),
             ("handed in", self.handed_in),
-            ("answered, punted or parked", self.other),
+            ("answered, punted, parked or held", self.other),
             ("connections", self.connections),
             ("connections made", self.created),
             ("connections expired", self.expired),
