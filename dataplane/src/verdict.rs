@@ -35,6 +35,8 @@ pub enum DropReason {
     FragmentUnknown,
     /// A later fragment that waited for its first one, and made room for others.
     FragmentOverflow,
+    /// A fragment of an SCTP packet whose port would have to change.
+    FragmentSctp,
     /// An overlapping, tiny or otherwise hostile fragment.
     FragmentBad,
     /// TTL or hop limit ran out and no answer was due.
@@ -84,7 +86,7 @@ impl DropReason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All reasons, in order.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Truncated,
         Self::Malformed,
         Self::NotContiguous,
@@ -99,6 +101,7 @@ impl DropReason {
         Self::UnsupportedProtocol,
         Self::FragmentUnknown,
         Self::FragmentOverflow,
+        Self::FragmentSctp,
         Self::FragmentBad,
         Self::TtlExpired,
         Self::TooBig,
@@ -140,6 +143,7 @@ impl DropReason {
             Self::UnsupportedProtocol => "unsupported_protocol",
             Self::FragmentUnknown => "fragment_unknown",
             Self::FragmentOverflow => "fragment_overflow",
+            Self::FragmentSctp => "fragment_sctp",
             Self::FragmentBad => "fragment_bad",
             Self::TtlExpired => "ttl_expired",
             Self::TooBig => "too_big",

@@ -57,6 +57,9 @@ impl Engine {
                 if lacks_checksum(bytes, headers) {
                     return Verdict::Drop(DropReason::ZeroUdpChecksum);
                 }
+                if is_sctp_fragment(headers) && from.ports() != to.ports() {
+                    return Verdict::Drop(DropReason::FragmentSctp);
+                }
                 rewrite::translate(bytes, headers, &from, &to);
             }
             Edit::Quoted { answer, to, quoted_l3, quoted_l4 } => {
@@ -85,6 +88,12 @@ impl Engine {
         }
         self.icmp_error(frame, arrival, packet, Error::TooBig(mtu), DropReason::TooBig)
     }
+}
+
+/// Whether a packet can be given other addresses only: what other ports change in SCTP's checksum, which stands in the
+/// first fragment, depends on the length of the whole packet, which the last one tells.
+fn is_sctp_fragment(headers: &Headers) -> bool {
+    headers.number == wire::SCTP && headers.fragment != Fragment::Whole
 }
 
 /// Whether a packet can't be translated for want of a checksum: IPv6 demands one (RFC 8200 section 8.1).

@@ -419,6 +419,7 @@ impl Engine {
         let protocol = match headers.number {
             wire::TCP => Protocol::Tcp,
             wire::UDP => Protocol::Udp,
+            wire::SCTP => Protocol::Sctp,
             _ => return Ok(None),
         };
         if arrival.fragment_ports.is_none() {

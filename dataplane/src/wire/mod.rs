@@ -113,7 +113,7 @@ pub enum Kind {
         /// The flow.
         tuple: Tuple,
     },
-    /// A whole SCTP packet.
+    /// An SCTP packet, or the first fragment of one.
     Sctp {
         /// The flow.
         tuple: Tuple,
@@ -228,8 +228,7 @@ fn transport(frame: &[u8], ip: Ip) -> Result<Headers, DropReason> {
             }
             Kind::Udp { tuple: tuple(src, dst, header, Protocol::Udp) }
         }
-        // The checksum covers all fragments: the first alone can't be given other ports.
-        SCTP if whole => {
+        SCTP => {
             let header = frame[l4..end].first_chunk::<16>().ok_or(short)?;
             Kind::Sctp { tuple: tuple(src, dst, header, Protocol::Sctp), chunk: header[12] }
         }

@@ -1,8 +1,9 @@
 //! Fragments: no reassembly, later ones follow the first by its ports, and wait for it when they come before it.
 
-use dataplane::flow::Protocol::Udp;
+use dataplane::flow::Protocol::{Sctp, Udp};
 use dataplane::held::HELD;
 use dataplane::verdict::DropReason::*;
+use dataplane::wire::sctp_chunks::INIT;
 
 use super::*;
 use crate::support::gateway::{FAMILIES, Family, V4, V6, at};
@@ -24,6 +25,7 @@ pub fn cases() -> Vec<Case> {
             refused(f),
             refused_late(f),
         ]);
+        cases.extend(sctp_in_fragments(f));
         cases.extend(hostile(f));
         cases.extend(other_protocols(f));
     }
@@ -246,6 +248,39 @@ fn refused_late(f: Family) -> Case {
         })
 }
 
+/// An SCTP packet of three fragments, whose checksum the receiver of the whole checks.
+fn chunks(from: impl End, to: impl End) -> Packet {
+    sctp(from, to, INIT, &payload())
+}
+
+/// PRO-4, PRO-2: SCTP in fragments keeps its checksum as long as it keeps its ports, and is dropped where it does not.
+fn sctp_in_fragments(f: Family) -> Vec<Case> {
+    let (client, vip) = (at(f.client, 5000), at(f.load_balancer, 99));
+    let service = |port| {
+        Service::new("ns/sigtran:99", Sctp, &[(f.backends[0], port)])
+            .external_local()
+            .load_balancer(f.load_balancer, 99, &[])
+    };
+    let named = |name: &str| case(format!("SCTP in fragments, {name}, v4 {}", f.v4));
+    let mut same = named("the same port").service("ns/sigtran", &[service(99)]);
+    let backend = at(f.backends[0], 99);
+    let cut = |from, to, ttl| chunks(from, to).ttl(ttl).fragments(7, 40);
+    for (packet, sent) in cut(client, vip, 64).into_iter().zip(cut(client, backend, 63)) {
+        same = same.outside(packet, sent_in(sent));
+    }
+    for (packet, sent) in cut(backend, client, 64).into_iter().zip(cut(vip, client, 63)) {
+        same = same.pods(packet, sent_out(sent));
+    }
+    let mut other = named("another port").service("ns/sigtran", &[service(9999)]);
+    for packet in cut(client, vip, 64) {
+        other = other.outside(packet, dropped(FragmentSctp));
+    }
+    for packet in cut(at(f.backends[0], 9999), client, 64) {
+        other = other.pods(packet, dropped(FragmentSctp));
+    }
+    vec![same, other]
+}
+
 /// RFC 1858, RFC 3128, RFC 5722.
 fn hostile(f: Family) -> Vec<Case> {
     let piece = |number: u8, bytes: &[u8], offset: u16, more: bool| {
@@ -260,6 +295,7 @@ fn hostile(f: Family) -> Vec<Case> {
     let mut cases = vec![
         bad("a first fragment that hides TCP's flags", piece(TCP, &[0; 8], 0, true)),
         bad("a first fragment that hides ports", piece(UDP, &[], 0, true)),
+        bad("a first fragment that hides SCTP's chunk", piece(SCTP, &[0; 8], 0, true)),
         bad("a later fragment without bytes", piece(UDP, &[], 80, false)),
         bad("beyond the largest packet", piece(UDP, &[0; 64], 65_528, false)),
     ];
@@ -287,10 +323,9 @@ fn other_protocols(f: Family) -> Vec<Case> {
     let to_client = |packet: Packet| packet.payload(&payload());
     vec![
         transit("a ping in transit", ping(f.pod, f.client, &payload())),
-        transit("SCTP in transit", raw(f.pod, f.client, 132, &payload())),
+        transit("SCTP in transit", chunks(at(f.pod, 9), at(f.client, 9))),
         transit("UDP in transit", to_client(udp(at(f.pod, 9), at(f.client, 9)))),
         at_vip("a ping of a VIP", ping(f.client, f.load_balancer, &payload())),
-        at_vip("SCTP to a VIP", raw(f.client, f.load_balancer, 132, &payload())),
         at_vip(
             "an ICMP error to a VIP",
             port_unreachable(f.client, f.load_balancer, &question(if f.v4 { V4 } else { V6 }).ip()),
