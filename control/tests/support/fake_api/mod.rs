@@ -1,11 +1,12 @@
 //! An API server as far as its clients can tell: any resource, list in pages, watch, bookmarks, writes, roles, and every
-//! way to fail. It runs no controllers, fills in no defaults and checks no fields.
+//! way to fail. It runs no controllers, gives out no addresses and checks no fields.
 //!
 //! [`FakeApi::apply`] and [`FakeApi::delete`] are the short way for tests to change objects; clients use HTTP.
-//! `tests/transcripts.rs` holds its answers against those of a real one.
+//! `tests/transcripts/` holds its answers against those of a real one.
 
 mod access;
 mod clock;
+mod defaults;
 mod failure;
 mod faults;
 mod list;

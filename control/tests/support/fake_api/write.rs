@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::defaults::fill_in;
 use super::failure::Failure;
 use super::resources::{self, Resource};
 use super::store::{Key, Store, key_of};
@@ -40,6 +41,7 @@ pub(super) fn create(
     if resource.generation {
         metadata["generation"] = 1.into();
     }
+    fill_in(&mut object);
     Ok(store.put(resource, object))
 }
 
@@ -73,6 +75,7 @@ pub(super) fn replace(
     for field in decided.iter().chain(&["deletionTimestamp", "generation"]) {
         take_over(&mut after["metadata"], &before["metadata"], field);
     }
+    fill_in(&mut after);
     if after == *before {
         return Ok(before);
     }
