@@ -4,7 +4,7 @@
 //! it exclusively knows that no thread polls a queue.
 //! Receive offloads are not requested: virtual peers would then hand over packets with partial checksums.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -14,6 +14,10 @@ use super::error::{DpdkError, Failure, check};
 use super::mempool::Mempool;
 use super::port::PortConfig;
 use super::sys;
+
+/// Sent frames after which a virtio queue gives their buffers back. By default it is nearly the whole ring: one burst in so many
+/// then waits until a thousand buffers are freed, some of which have left the caches by then.
+const VIRTIO_SENT: u16 = 64;
 
 /// A device that is closed when its port and all its queue pairs are gone.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ impl Device {
         self.configure(config, info)?;
         // Kept even if a later step fails: some queues may have been set up by then.
         self.pools.push(pool.clone());
-        self.set_up_queues(config, pool)?;
+        self.set_up_queues(config, info, pool)?;
         self.apply(config)?;
         self.queue_pairs = config.queue_pairs;
         Ok(())
@@ -120,8 +124,14 @@ impl Device {
         Ok(())
     }
 
-    fn set_up_queues(&self, config: &PortConfig, pool: &Mempool) -> Result<(), Failure> {
+    fn set_up_queues(
+        &self,
+        config: &PortConfig,
+        info: &sys::rte_eth_dev_info,
+        pool: &Mempool,
+    ) -> Result<(), Failure> {
         let (id, name) = (self.id, &self.name);
+        let driver = driver_name(info);
         // DPDK's "any NUMA node" is -1, passed as an unsigned number here.
         let socket = self.socket().unwrap_or(-1).cast_unsigned();
         let (mut rx, mut tx) = (config.rx_descriptors, config.tx_descriptors);
@@ -135,11 +145,39 @@ impl Device {
             check(format!("set up rx queue {queue} of port {name}"), || unsafe {
                 sys::rte_eth_rx_queue_setup(id, queue, rx, socket, std::ptr::null(), pool.as_ptr())
             })?;
-            // SAFETY: likewise.
-            check(format!("set up tx queue {queue} of port {name}"), || unsafe {
-                sys::rte_eth_tx_queue_setup(id, queue, tx, socket, std::ptr::null())
-            })?;
+            self.set_up_tx_queue(queue, tx, socket, &driver)?;
         }
+        Ok(())
+    }
+
+    fn set_up_tx_queue(
+        &self,
+        queue: u16,
+        entries: u16,
+        socket: u32,
+        driver: &str,
+    ) -> Result<(), Failure> {
+        let id = self.id;
+        let what = format!("set up tx queue {queue} of port {}", self.name);
+        if driver.starts_with("net_virtio") && entries > 2 * VIRTIO_SENT {
+            // SAFETY: an open, stopped port that is configured with this queue.
+            let result = check(what.clone(), || unsafe {
+                sys::vipgate_tx_queue_setup(id, queue, entries, socket, entries - VIRTIO_SENT)
+            });
+            match result {
+                Err(failure) if failure.errno() == Errno::EINVAL => tracing::info!(
+                    target: "dpdk",
+                    port = self.name,
+                    entries,
+                    "its ring has fewer entries: buffers are given back as the driver sees fit"
+                ),
+                result => return result.map(drop),
+            }
+        }
+        // SAFETY: likewise; null asks for the driver's defaults.
+        check(what, || unsafe {
+            sys::rte_eth_tx_queue_setup(id, queue, entries, socket, std::ptr::null())
+        })?;
         Ok(())
     }
 
@@ -180,6 +218,16 @@ impl Drop for Device {
         }
         self.eal.release_port(self.id);
     }
+}
+
+/// The driver's name, as in `net_virtio`.
+pub(super) fn driver_name(info: &sys::rte_eth_dev_info) -> String {
+    if info.driver_name.is_null() {
+        return String::new();
+    }
+    // SAFETY: the driver's name is a terminated string that lives as long as the driver.
+    let name = unsafe { CStr::from_ptr(info.driver_name) };
+    name.to_string_lossy().into_owned()
 }
 
 fn optional(result: Result<i32, Failure>) -> Result<(), Failure> {

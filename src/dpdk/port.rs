@@ -4,11 +4,10 @@
 //! port to themselves, so they fail while a queue pair is alive; the port is closed after the last one.
 
 use std::cell::Cell;
-use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::device::Device;
+use super::device::{Device, driver_name};
 use super::eal::Eal;
 use super::error::{DpdkError, check};
 use super::mempool::Mempool;
@@ -139,13 +138,7 @@ impl Port {
     /// # Errors
     /// The device was unplugged.
     pub fn driver(&self) -> Result<String, DpdkError> {
-        let info = self.info()?;
-        if info.driver_name.is_null() {
-            return Ok(String::new());
-        }
-        // SAFETY: the driver's name is a terminated string that lives as long as the driver.
-        let name = unsafe { CStr::from_ptr(info.driver_name) };
-        Ok(name.to_string_lossy().into_owned())
+        Ok(driver_name(&self.info()?))
     }
 
     /// How many queue pairs the device offers: how many workers can have one.

@@ -143,17 +143,18 @@ write_configuration() {
     local workers=$1 cores='[1]' hugePages=false
     [[ $workers == 1 ]] || cores='[0, 1]'
     [[ $huge == no ]] || hugePages=true
-    local device="queues=$workers,queue_size=1024"
+    local device="queues=$workers,queue_size"
     cat >vipgate.yaml <<YAML
 ports:
   - name: client
-    vdev: net_virtio_user0,path=$PWD/client.sock,mac=02:00:00:00:01:01,$device
+    vdev: net_virtio_user0,path=$PWD/client.sock,mac=02:00:00:00:01:01,$device=1024
     addresses: [192.0.2.1/24, "2001:db8:1::1/64"]
     routes:
       - { to: 198.18.0.0/15, via: 192.0.2.2 }
       - { to: "2001:db8:c::/48", via: "2001:db8:1::2" }
+  # Its rings are smaller than the descriptors that are asked for.
   - name: backend
-    vdev: net_virtio_user1,path=$PWD/backend.sock,mac=02:00:00:00:01:02,$device
+    vdev: net_virtio_user1,path=$PWD/backend.sock,mac=02:00:00:00:01:02,$device=256
     addresses: [10.0.1.1/24, "2001:db8:2::1/64"]
 workers:
   cores: $cores
