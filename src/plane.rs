@@ -49,7 +49,7 @@ pub struct Prepared {
     netlink: kernel::Handle,
     twins: Vec<Twin>,
     mirror: Mirror,
-    facts: NodeFacts,
+    host: Host,
     source: Option<Ready>,
     dns: Option<Dns>,
 }
@@ -101,7 +101,7 @@ impl Prepared {
             Some(dns) => Some(Dns::bind(dns).await?),
             None => None,
         };
-        Ok(Self { netlink, twins, mirror, facts: NodeFacts::new(config), source, dns })
+        Ok(Self { netlink, twins, mirror, host: Host::new(config), source, dns })
     }
 
     /// The tables workers begin with: routes, but no Services yet.
@@ -110,7 +110,7 @@ impl Prepared {
         let spec = self.mirror.spec();
         Tables {
             services: ServiceTable::new(HashKey::new(config.fleet_seed)),
-            node: Arc::new(self.facts.node(config, &spec)),
+            node: Arc::new(config.services.node(self.host.node(&spec))),
             fib: Arc::new(Fib::new(&spec)),
         }
     }
@@ -157,7 +157,7 @@ impl Plane {
         rings: &KernelPath<Mbuf>,
         pool: &Arc<Mempool>,
     ) -> Self {
-        let Prepared { netlink, twins, mirror, facts, source, dns } = prepared;
+        let Prepared { netlink, twins, mirror, host, source, dns } = prepared;
         let mut tasks = JoinSet::new();
 
         let assembly = Assembly::new(config.services.clone(), HashKey::new(config.fleet_seed));
@@ -170,7 +170,7 @@ impl Plane {
         let wanted = rings.wanted.clone();
         let resolver = resolve::run(netlink, indices, wanted, specs.clone(), Arc::default());
         tasks.spawn_local(ends("resolver", resolver));
-        tasks.spawn_local(ends("table feed", feed(config.clone(), facts, specs, handle.clone())));
+        tasks.spawn_local(ends("table feed", feed(host, specs, handle.clone())));
 
         for (port, twin) in twins.into_iter().enumerate() {
             let queues =
@@ -203,15 +203,15 @@ impl Plane {
     }
 }
 
-/// What the configuration says about this node, beside `services`.
+/// What the configuration says about this host, beside `services`.
 #[derive(Clone, Debug)]
-struct NodeFacts {
+struct Host {
     pool: Vec<IpAddr>,
     ports: MasqueradePorts,
     announced: Vec<(PortId, ipnet::IpNet)>,
 }
 
-impl NodeFacts {
+impl Host {
     fn new(config: &Config) -> Self {
         let announced = (0..).zip(&config.ports);
         let announced =
@@ -223,28 +223,28 @@ impl NodeFacts {
         }
     }
 
-    /// The node as it is with the addresses the kernel has now.
-    fn node(&self, config: &Config, spec: &FibSpec) -> Node {
+    /// The host as it is with the addresses the kernel has now.
+    fn node(&self, spec: &FibSpec) -> Node {
         Node {
+            addresses: spec.locals.clone(),
             masquerade_pool: self.pool.clone(),
             masquerade_ports: self.ports.clone(),
             announced: self.announced.clone(),
-            ..config.services.node(&spec.locals)
+            ..Node::default()
         }
     }
 }
 
 /// Kernel state to tables, as it changes.
-async fn feed(
-    config: Config,
-    facts: NodeFacts,
-    mut specs: watch::Receiver<Arc<FibSpec>>,
-    handle: Handle,
-) {
+async fn feed(host: Host, mut specs: watch::Receiver<Arc<FibSpec>>, handle: Handle) {
+    // Workers have begun with these routes; the host is news to the control loop.
+    let first = specs.borrow_and_update().clone();
+    if handle.send(Update::Host(host.node(&first))).await.is_err() {
+        return;
+    }
     while specs.changed().await.is_ok() {
         let spec = specs.borrow_and_update().clone();
-        let node = facts.node(&config, &spec);
-        let sent = handle.send(Update::Node(node)).await;
+        let sent = handle.send(Update::Host(host.node(&spec))).await;
         if sent.is_err() || handle.send(Update::Fib((*spec).clone())).await.is_err() {
             return;
         }

@@ -12,6 +12,7 @@ use dataplane::service::writer::ServiceWriter;
 use dataplane::service::{FrontendAt, ServicePort, ServiceTable};
 
 use crate::claims::{Claim, Claims};
+use crate::cluster::NodeFacts;
 use crate::compile::{self, compile};
 use crate::object::{Kind, ObjectKey, ObjectName, Problem, Reason};
 use crate::pending::Pending;
@@ -24,7 +25,11 @@ use crate::state::{Changed, State};
 /// See the module.
 #[derive(Debug)]
 pub struct Assembly {
+    configured: Settings,
+    /// In use: what is configured, and what the cluster says of itself.
     settings: Settings,
+    /// That, or what is known of the node, is to be told.
+    settings_are_news: bool,
     state: State,
     claims: Claims,
     writer: ServiceWriter,
@@ -53,7 +58,9 @@ impl Assembly {
     #[must_use]
     pub fn new(settings: Settings, key: HashKey) -> Self {
         Self {
+            configured: settings.clone(),
             settings,
+            settings_are_news: true,
             state: State::default(),
             claims: Claims::default(),
             writer: ServiceWriter::new(key),
@@ -70,20 +77,24 @@ impl Assembly {
     pub fn take(&mut self, event: Event, arrived: Instant) {
         match event {
             Event::Apply(Change { object, problems, trigger }) => {
-                self.problems.set_object(&object.key(), problems);
+                let key = object.key();
+                self.problems.set_object(&key, problems);
                 let changed = self.state.apply(object);
                 self.pending.add(changed, Some(arrived), trigger);
+                self.settle_settings(key.kind, arrived);
             }
             Event::Delete(key) => {
                 self.problems.set_object(&key, Vec::new());
                 let changed = self.state.delete(&key);
                 self.pending.add(changed, Some(arrived), None);
+                self.settle_settings(key.kind, arrived);
             }
             Event::Unreadable(key, problem) => self.problems.set_object(&key, vec![problem]),
             Event::Reset { kind, objects, unreadable } => {
                 let changed = self.reset(kind, objects, unreadable);
                 // How long a change took is unknown for what a list brings: it may have been served all along.
                 self.pending.add(changed, Some(arrived), None);
+                self.settle_settings(kind, arrived);
             }
             Event::Problems(problems) => self.problems.set_files(problems),
             Event::Link(kind, link) => drop(self.links.insert(kind, link)),
@@ -158,19 +169,27 @@ impl Assembly {
         self.listed.contains(&Kind::Service) && self.listed.contains(&Kind::EndpointSlice)
     }
 
-    /// Replaces the settings; every Service is compiled anew at the next build (TOP-9).
+    /// Replaces what is configured.
     pub fn set_settings(&mut self, settings: Settings) {
-        if settings != self.settings {
-            self.settings = settings;
-            let all = self.state.services().map(|service| service.name.clone()).collect();
-            self.pending.add(all, None, None);
-        }
+        self.configured = settings;
+        self.renew_settings(None);
     }
 
     /// The settings in use.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What is in effect of the node that the settings name.
+    #[must_use]
+    pub fn node_facts(&self) -> Option<NodeFacts> {
+        self.state.cluster().node_facts(&self.settings)
+    }
+
+    /// Whether [`Self::settings`] or [`Self::node_facts`] may be others than at the last call.
+    pub fn has_new_settings(&mut self) -> bool {
+        std::mem::take(&mut self.settings_are_news)
     }
 
     /// The objects.
@@ -219,6 +238,23 @@ impl Assembly {
     /// Whether [`Self::problems`] are others than at the last call.
     pub fn has_new_problems(&mut self) -> bool {
         self.problems.are_news()
+    }
+
+    fn settle_settings(&mut self, changed: Kind, arrived: Instant) {
+        if changed.is_cluster_wide() {
+            self.renew_settings(Some(arrived));
+        }
+    }
+
+    /// Takes new settings into use: every Service is compiled anew at the next build if its rows may differ (TOP-9).
+    fn renew_settings(&mut self, arrived: Option<Instant>) {
+        self.settings_are_news = true;
+        let settings = self.state.cluster().settings(&self.configured);
+        if !settings.compile_like(&self.settings) {
+            let all = self.state.services().map(|service| service.name.clone()).collect();
+            self.pending.add(all, arrived, None);
+        }
+        self.settings = settings;
     }
 
     fn reset(

@@ -26,12 +26,14 @@ use std::time::{Duration, SystemTime};
 use dataplane::conntrack::state::Timeouts;
 use dataplane::fib::{Fib, FibSpec};
 use dataplane::tables::Node;
+use ipnet::IpNet;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
 use crate::assembly::{Assembly, Sizes};
+use crate::cluster::NodeFacts;
 use crate::object::Problem;
 use crate::publish::{Causes, Latency, TablesPublisher};
 use crate::settings::Settings;
@@ -56,9 +58,9 @@ pub enum Update {
     Objects(Vec<Event>),
     /// Routes and neighbours, as a whole.
     Fib(FibSpec),
-    /// The node's facts, as a whole.
-    Node(Node),
-    /// Settings, or the labels in them, changed.
+    /// The host's facts, as a whole: what settings don't know.
+    Host(Node),
+    /// Other settings are configured.
     Settings(Settings),
     /// A question.
     Inspect(Question),
@@ -113,6 +115,11 @@ pub struct Status {
     /// When tables were last published, in seconds since 1970.
     #[serde(serialize_with = "optional_seconds")]
     pub last_publish: Option<SystemTime>,
+    /// What is in effect of the node that the configuration names.
+    pub node: Option<NodeFacts>,
+    /// Ranges of cluster IPs that are in effect.
+    #[serde(rename = "serviceCIDRs")]
+    pub service_cidrs: Vec<IpNet>,
     /// State of the object source.
     pub source: Link,
     /// What is wrong with the objects, or worth knowing; the first of them.
@@ -129,6 +136,9 @@ pub struct Control {
     updates: mpsc::Receiver<Update>,
     status: watch::Sender<Status>,
     fib: Option<FibSpec>,
+    /// Once it is known.
+    host: Option<Node>,
+    host_is_news: bool,
     /// When the last round of forgetting retired frontends and endpoints was over.
     forgotten: Instant,
 }
@@ -141,10 +151,17 @@ impl Control {
         let (status, receiver) = watch::channel(Status::default());
         let latency = publisher.latency().clone();
         let handle = Handle { updates: sender, status: receiver, latency };
-        (
-            Self { assembly, publisher, updates, status, fib: None, forgotten: Instant::now() },
-            handle,
-        )
+        let control = Self {
+            assembly,
+            publisher,
+            updates,
+            status,
+            fib: None,
+            host: None,
+            host_is_news: false,
+            forgotten: Instant::now(),
+        };
+        (control, handle)
     }
 
     /// Runs until every handle is dropped.
@@ -194,7 +211,10 @@ impl Control {
             Update::Objects(events) => events.into_iter().for_each(|event| self.take_event(event)),
             // Compiled when it is published: of several only the last.
             Update::Fib(fib) => self.fib = Some(fib),
-            Update::Node(node) => self.publisher.set_node(node),
+            Update::Host(host) => {
+                self.host = Some(host);
+                self.host_is_news = true;
+            }
             Update::Settings(settings) => self.assembly.set_settings(settings),
             Update::Inspect(question) => {
                 question(&View { assembly: &self.assembly, publisher: &self.publisher });
@@ -213,6 +233,7 @@ impl Control {
         if let Some((services, causes)) = self.assembly.build(Instant::now().into_std()) {
             self.publisher.set_services(services, causes);
         }
+        self.settle_node();
         if let Some(fib) = self.fib.take() {
             self.publisher.set_fib(Fib::new(&fib));
         }
@@ -225,6 +246,34 @@ impl Control {
             }
         }
         self.publisher.poll();
+    }
+
+    /// Puts together what host and settings say of this node, if either is new.
+    fn settle_node(&mut self) {
+        let settings_are_news = self.assembly.has_new_settings();
+        let host_is_news = std::mem::take(&mut self.host_is_news);
+        if settings_are_news {
+            self.report_node();
+        }
+        if (settings_are_news || host_is_news)
+            && let Some(host) = self.host.clone()
+        {
+            self.publisher.set_node(self.assembly.settings().node(host));
+        }
+    }
+
+    fn report_node(&mut self) {
+        let facts = self.assembly.node_facts();
+        let service_cidrs = &self.assembly.settings().service_cidrs;
+        self.status.send_modify(|status| {
+            if let Some(facts) = &facts
+                && status.node.as_ref().is_some_and(|former| former != facts)
+            {
+                info!("this node: {facts}");
+            }
+            status.node = facts;
+            status.service_cidrs.clone_from(service_cidrs);
+        });
     }
 
     fn report(&mut self) {
@@ -301,7 +350,7 @@ impl std::fmt::Debug for Update {
             Self::Object(_) => "Object",
             Self::Objects(_) => "Objects",
             Self::Fib(_) => "Fib",
-            Self::Node(_) => "Node",
+            Self::Host(_) => "Host",
             Self::Settings(_) => "Settings",
             Self::Inspect(_) => "Inspect",
         })

@@ -24,6 +24,7 @@
 pub mod admin;
 pub mod assembly;
 pub mod claims;
+pub mod cluster;
 pub mod compile;
 pub mod config;
 pub mod control;

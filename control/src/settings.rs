@@ -1,6 +1,7 @@
 //! The `services:` section of the configuration: what this gateway is, and which options decide verdicts.
 //!
-//! Names are kube-proxy's where it has one. [`Settings`] is the checked form: whoever holds one need not check again.
+//! Names are kube-proxy's where it has one. [`Settings`] is the checked form: whoever holds one need not check again. What
+//! is written here is completed by what the cluster says of itself ([`crate::cluster`]).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -106,11 +107,23 @@ impl Settings {
         self.node_ips.iter().copied().find(|ip| ip.is_ipv4() == v4)
     }
 
-    /// The facts workers need of these settings, for a node whose interfaces have `addresses`. What settings don't
-    /// know (masquerade pool and ports, announced prefixes) keeps its default.
+    /// Whether Services compile to the same rows with these as with others. A Node's labels and ranges of cluster IPs may
+    /// change without touching any.
     #[must_use]
-    pub fn node(&self, addresses: &[IpAddr]) -> Node {
-        let mut all: Vec<IpAddr> = addresses.iter().chain(&self.node_ips).copied().collect();
+    pub fn compile_like(&self, other: &Self) -> bool {
+        let of_rows = |settings: &Self| {
+            let mut settings = settings.clone();
+            settings.service_cidrs.clear();
+            settings.node_labels.retain(|name, _| name == ZONE_LABEL);
+            settings
+        };
+        of_rows(self) == of_rows(other)
+    }
+
+    /// The facts workers need: those of the host, whose interfaces have `host.addresses`, and those of these settings.
+    #[must_use]
+    pub fn node(&self, host: Node) -> Node {
+        let mut all: Vec<IpAddr> = host.addresses.iter().chain(&self.node_ips).copied().collect();
         all.sort_unstable();
         all.dedup();
         let serving = all.iter().copied().filter(|&address| self.serves_node_ports(address));
@@ -122,7 +135,7 @@ impl Settings {
             masquerade_all: self.masquerade_all,
             reject_unknown_cluster_ip_ports: self.reject_unknown_cluster_ip_ports,
             reject_unknown_external_ports: self.role == Role::Edge,
-            ..Node::default()
+            ..host
         }
     }
 
@@ -342,7 +355,8 @@ mod tests {
             ("[primary]", vec!["192.0.2.1"]),
         ] {
             let yaml = format!("{{nodeIPs: [192.0.2.1], nodePortAddresses: {option}}}");
-            let node = parse(&yaml).expect("valid").node(&addresses);
+            let host = Node { addresses: addresses.to_vec(), ..Node::default() };
+            let node = parse(&yaml).expect("valid").node(host);
             let served: Vec<String> =
                 node.node_port_addresses.iter().map(ToString::to_string).collect();
             assert_eq!(served, expected, "{option}");

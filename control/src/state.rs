@@ -1,4 +1,5 @@
-//! The desired state: every Service and slice as last seen, with three verbs and no I/O.
+//! The desired state: every Service and slice as last seen, and what the cluster says of itself, with three verbs and no
+//! I/O.
 //!
 //! Each verb says which Services changed. Applying an equal object changes nothing (OBJ-12), and the result depends
 //! on what was applied, not on the order (OBJ-13). Slices wait for their Service and Services for their slices.
@@ -13,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
+use crate::cluster::Cluster;
 use crate::directory::Directory;
 use crate::object::{Kind, Object, ObjectKey, ObjectName, Service, Slice};
 
@@ -28,6 +30,7 @@ pub struct State {
     /// Services with a health check of their own: few, and looked at often.
     checked: BTreeSet<ObjectName>,
     directory: Directory,
+    cluster: Cluster,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +48,14 @@ impl State {
         match object {
             Object::Service(service) => self.apply_service(service),
             Object::Slice(slice) => self.apply_slice(slice),
+            Object::Node(node) => {
+                self.cluster.apply_node(node);
+                Changed::new()
+            }
+            Object::ServiceCidr(ranges) => {
+                self.cluster.apply_ranges(ranges);
+                Changed::new()
+            }
         }
     }
 
@@ -53,6 +64,14 @@ impl State {
         match key.kind {
             Kind::Service => self.delete_service(&key.name),
             Kind::EndpointSlice => self.delete_slice(&key.name),
+            Kind::Node => {
+                self.cluster.delete_node(&key.name);
+                Changed::new()
+            }
+            Kind::ServiceCidr => {
+                self.cluster.delete_ranges(&key.name);
+                Changed::new()
+            }
             Kind::Endpoints | Kind::Pod => Changed::new(),
         }
     }
@@ -78,6 +97,12 @@ impl State {
             changed.extend(self.delete(&ObjectKey { kind, name }));
         }
         changed
+    }
+
+    /// What the cluster says of itself.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// A Service.
@@ -142,6 +167,8 @@ impl State {
         match kind {
             Kind::Service => Box::new(self.services().map(|service| &service.name)),
             Kind::EndpointSlice => Box::new(self.owners.keys()),
+            Kind::Node => Box::new(self.cluster.node_names()),
+            Kind::ServiceCidr => Box::new(self.cluster.ranges_names()),
             Kind::Endpoints | Kind::Pod => Box::new(std::iter::empty()),
         }
     }

@@ -14,8 +14,10 @@ use control::admin::{
     Servers, ServiceStatus, SourceStatus, Status, TableStatus, WorkerFacts, WorkerStatus,
 };
 use control::assembly::Assembly;
+use control::cluster::NodeFacts;
 use control::control::{Control, Handle, Update};
 use control::object::Kind;
+use control::object::node::Leaving;
 use control::publish::TablesPublisher;
 use control::settings::Settings;
 use control::source::manifests::Manifests;
@@ -493,6 +495,49 @@ fn health_pages_follow_readiness() {
     }
 }
 
+#[test]
+fn hck_12_a_node_that_goes_is_not_eligible_but_alive() {
+    let (mut process, dir) = (Process::new(), Dir::new());
+    let running = Running::start(&process, &dir.socket());
+    let settings: Settings = serde_saphyr::from_str("{nodeName: n1}").expect("valid");
+    runtime().block_on(process.control.send(Update::Settings(settings))).expect("it runs");
+    process.load(SERVICES);
+    process.refresh();
+    let node = |metadata: &str, spec: &str| {
+        format!(
+            "{SERVICES}---\n{{apiVersion: v1, kind: Node, metadata: {{name: n1{metadata}}}, spec: {{{spec}}}}}\n"
+        )
+    };
+    let taint = "taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}]";
+    let deleted = ", deletionTimestamp: '2026-01-01T00:00:00Z'";
+    for (manifests, reason) in [
+        (SERVICES.to_owned(), None),
+        (node("", "unschedulable: true"), None),
+        (node("", taint), Some("node: the cluster autoscaler is about to delete the node")),
+        (node("", ""), None),
+        (node(deleted, ""), Some("node: the Node object is being deleted")),
+        // Its object is gone: nothing says that it is to leave any more.
+        (SERVICES.to_owned(), None),
+    ] {
+        process.load(&manifests);
+        let eligible = format!("\"nodeEligible\":{}}}", reason.is_none());
+        until("HCK-12: the node's state", || {
+            process.workers.iter().for_each(|worker| worker.work.polls.add(1));
+            let (code, body) = running.get("/healthz", "*/*");
+            let (routed, reasons) = running.get("/attractz", "*/*");
+            code.ends_with(if reason.is_none() { "200 OK" } else { "503 Service Unavailable" })
+                && body.ends_with(&eligible)
+                && routed.ends_with(if reason.is_none() {
+                    "200 OK"
+                } else {
+                    "503 Service Unavailable"
+                })
+                && reason.is_none_or(|reason| reasons.lines().any(|line| line == reason))
+        });
+        assert!(running.get("/livez", "*/*").0.ends_with("200 OK"));
+    }
+}
+
 /// A port that is free now.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(ANY).expect("some port is free");
@@ -692,6 +737,7 @@ fn the_screen_is_readable() {
 vipgate 1.2.3   up 3h4m   NOT READY
   ports: no link on cluster
 source       stale for 1m15s: connection refused
+node         edge-1, 192.0.2.1, zone z1; leaving: the Node object is being deleted
 tables       2 services, 12.0k endpoints; generation 42, all workers at 41, 1 retired
 connections  1.00k of 2.50M (40 half open), 9.00M made, 8.00M expired, 7 evicted
 buffers      packets: 60.0k of 65.5k free
@@ -799,6 +845,14 @@ fn screen() -> Status {
                     .to_owned(),
             ],
         },
+        node: Some(NodeFacts {
+            name: "edge-1".to_owned(),
+            found: true,
+            zone: Some("z1".to_owned()),
+            addresses: vec!["192.0.2.1".parse().expect("valid")],
+            leaving: Some(Leaving::Deleted),
+        }),
+        service_cidrs: vec!["10.96.0.0/16".parse().expect("valid")],
         tables: TableStatus {
             generation: 42,
             acknowledged: 41,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use control::assembly::Assembly;
-use control::object::{Kind, Object, ObjectKey, Service, Slice};
+use control::object::{Kind, Node, Object, ObjectKey, Service, ServiceCidr, Slice};
 use control::source::{Change, Event};
 use proptest::prelude::*;
 use support::{assembly, problems, rows, settings};
@@ -62,7 +62,7 @@ fn slice() -> impl Strategy<Value = Object> {
         let endpoint = |(host, [ready, serving, terminating], node): &(u8, [bool; 3], u8)| {
             let address = if v4 { format!("10.0.0.{}", host + 1) } else { format!("fd01::{}", host + 1) };
             format!(
-                "{{addresses: ['{address}'], nodeName: n{node}, conditions: {{ready: {ready}, serving: {serving}, terminating: {terminating}}}}}"
+                "{{addresses: ['{address}'], nodeName: n{node}, conditions: {{ready: {ready}, serving: {serving}, terminating: {terminating}}}, hints: {{forZones: [{{name: z{node}}}]}}}}"
             )
         };
         let endpoints: Vec<String> = endpoints.iter().map(endpoint).collect();
@@ -77,9 +77,29 @@ fn slice() -> impl Strategy<Value = Object> {
     })
 }
 
+/// Of the node itself and of another; with the zones that endpoints are hinted for.
+fn node() -> impl Strategy<Value = Object> {
+    (1..3u8, 0..3u8, 0..3u8).prop_map(|(n, zone, address)| {
+        let yaml = format!(
+            "{{metadata: {{name: n{n}, labels: {{topology.kubernetes.io/zone: z{zone}}}}}, status: {{addresses: [{{type: InternalIP, address: 192.0.2.20{address}}}]}}}}"
+        );
+        let node = serde_saphyr::from_str(&yaml).expect("readable");
+        Object::Node(Node::parse(&node).expect("named").object)
+    })
+}
+
+fn ranges() -> impl Strategy<Value = Object> {
+    (0..2u8, 0..3u8).prop_map(|(n, range)| {
+        let yaml = format!("{{metadata: {{name: r{n}}}, spec: {{cidrs: [10.{range}.0.0/24]}}}}");
+        let ranges = serde_saphyr::from_str(&yaml).expect("readable");
+        Object::ServiceCidr(ServiceCidr::parse(&ranges).expect("named").object)
+    })
+}
+
 fn step() -> impl Strategy<Value = Step> {
-    let object = || prop_oneof![service(), slice()];
-    let kind = prop_oneof![Just(Kind::Service), Just(Kind::EndpointSlice)];
+    let object = || prop_oneof![4 => service(), 4 => slice(), 1 => node(), 1 => ranges()];
+    let kind =
+        prop::sample::select(&[Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::ServiceCidr]);
     prop_oneof![
         6 => object().prop_map(Step::Apply),
         2 => object().prop_map(|object| Step::Delete(object.key())),
@@ -89,7 +109,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn fresh() -> Assembly {
-    let mut assembly = assembly(settings("{nodeName: n1, nodeIPs: [192.0.2.200]}"));
+    let mut assembly = assembly(settings("{nodeName: n1}"));
     for kind in [Kind::Service, Kind::EndpointSlice] {
         let empty = Event::Reset { kind, objects: Vec::new(), unreadable: Vec::new() };
         assembly.take(empty, Instant::now());
@@ -114,6 +134,7 @@ fn everything(assembly: &Assembly) -> (Vec<String>, Vec<String>) {
         seen.extend(found.map(|found| format!("{v4} {port} {}", found.row.name)));
     }
     seen.push(format!("{:?}", assembly.sizes()));
+    seen.push(format!("{:?}", assembly.settings()));
     seen.sort();
     (seen, problems(assembly))
 }

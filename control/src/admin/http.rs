@@ -90,11 +90,12 @@ async fn livez(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
     proxy_health(healthy, &health)
 }
 
-/// What a balancer asks kube-proxy. Without Node objects every node is eligible (HCK-12).
+/// What a balancer asks kube-proxy: besides, whether the node stays (HCK-12).
 async fn healthz(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
     let (healthy, mut health) = pages.admin.proxy_health();
-    health.node_eligible = Some(true);
-    proxy_health(healthy, &health)
+    let eligible = pages.admin.leaving().is_none();
+    health.node_eligible = Some(eligible);
+    proxy_health(healthy && eligible, &health)
 }
 
 fn proxy_health(healthy: bool, health: &ProxyHealth) -> impl IntoResponse + use<> {

@@ -2,6 +2,9 @@
 //!
 //! Alive means that what was published reaches the workers. It never depends on the API server: a restart would lose the
 //! last good tables and mend nothing.
+//!
+//! A node that is about to go should get no new connections (HCK-12): `/healthz` and `/attractz` fail. A node of which
+//! there is no object is no such node: a gateway need not be a node of the cluster.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
 use super::Admin;
+use crate::object::node::Leaving;
 
 /// How long workers may take to pick up tables before the process counts as ill (HCK-11).
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,12 +61,18 @@ impl Admin {
         (stuck.is_none(), ProxyHealth { last_updated, current_time: now, node_eligible: None })
     }
 
+    /// Why the node is about to go, if it is.
+    pub(super) fn leaving(&self) -> Option<Leaving> {
+        self.control.status().node?.leaving
+    }
+
     /// Why routers should not send traffic here; none when they should.
     pub(super) fn repulsions(&self) -> Vec<String> {
         let mut reasons: Vec<String> = self.readiness().failed().map(ToString::to_string).collect();
         if let Some(stuck) = self.stuck() {
             reasons.push(format!("tables: not held by every worker for {} s", stuck.as_secs()));
         }
+        reasons.extend(self.leaving().map(|leaving| format!("node: {}", leaving.reason())));
         reasons
     }
 }

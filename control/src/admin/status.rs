@@ -4,12 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use dataplane::counters::Counter;
 use dataplane::verdict::DropReason;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::facts::{PoolFacts, PortFacts, WorkerFacts};
 use super::sample::{Samples, ratio};
 use super::{Admin, services};
+use crate::cluster::NodeFacts;
 use crate::source::Link;
 
 /// How long the control loop may take to list its Services.
@@ -37,6 +39,12 @@ pub struct Status {
     pub drops: Vec<DropCount>,
     /// Where Services come from.
     pub source: SourceStatus,
+    /// What is in effect of the node that the configuration names: by it and by the Node object.
+    #[serde(default)]
+    pub node: Option<NodeFacts>,
+    /// Ranges of cluster IPs that are in effect.
+    #[serde(default, rename = "serviceCIDRs")]
+    pub service_cidrs: Vec<IpNet>,
     /// The tables workers decide with.
     pub tables: TableStatus,
     /// Packet buffers.
@@ -217,6 +225,8 @@ impl Admin {
             connections: self.connections(),
             drops: self.drops(),
             source: source(&control, SystemTime::now()),
+            node: control.node,
+            service_cidrs: control.service_cidrs,
             tables: TableStatus {
                 generation: control.generation,
                 acknowledged: control.acknowledged,

@@ -52,6 +52,7 @@ fn head(status: &Status) -> Vec<String> {
         let _ = write!(text, ": {error}");
     }
     lines.push(text);
+    lines.extend(status.node.as_ref().map(|node| format!("node         {node}")));
     lines.push(format!(
         "tables       {} services, {} endpoints; generation {}, all workers at {}, {} retired",
         count(tables.services as u64),

@@ -51,6 +51,7 @@ fn slice(name: &str, v4: bool, endpoints: &str) -> Slice {
     };
     Slice {
         headless_label: false,
+        uid: None,
         name: crate::object::ObjectName::new("demo", name),
         service: None,
         v4,

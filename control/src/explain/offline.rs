@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use dataplane::fib::{Fib, FibSpec, PortSpec, RouteSpec, RouteTo};
 use dataplane::hash::HashKey;
-use dataplane::tables::Tables;
+use dataplane::tables::{Node, Tables};
 use ipnet::IpNet;
 
 use super::{Explainer, Explanation, Flow, Scene};
@@ -67,15 +67,15 @@ fn explain_events(
     events: Vec<Event>,
     flows: &[Flow],
 ) -> (Vec<Explanation>, Vec<Problem>) {
-    let settings = &config.services;
-    let mut assembly = Assembly::new(settings.clone(), HashKey::new(config.fleet_seed));
+    let mut assembly = Assembly::new(config.services.clone(), HashKey::new(config.fleet_seed));
     for event in events {
         assembly.take(event, Instant::now());
     }
     let services = assembly.build_all();
     let services = services.unwrap_or_else(|| assembly.writer().table());
+    let settings = assembly.settings();
     let fib = stand_in(settings.node_ips.clone());
-    let node = settings.node(&[]);
+    let node = settings.node(Node::default());
     let tables = Tables { services, fib: Arc::new(Fib::new(&fib)), node: Arc::new(node) };
     let scene = Scene { assembly: &assembly, tables: &tables, ports: 1, routes: false };
     let mut explainer = Explainer::new(1);

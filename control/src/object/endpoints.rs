@@ -49,6 +49,7 @@ impl Endpoints {
                     let name = format!("{}~mirrored-{i}-{family}", key.name.name());
                     slices.push(Slice {
                         name: ObjectName::new(key.name.namespace(), &name),
+                        uid: None,
                         service: Some(key.name.clone()),
                         headless_label: false,
                         v4,

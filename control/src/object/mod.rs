@@ -5,9 +5,11 @@
 
 pub mod address;
 pub mod endpoints;
+pub mod node;
 pub mod pod;
 pub mod problem;
 pub mod service;
+pub mod service_cidr;
 pub mod slice;
 
 use std::fmt;
@@ -17,14 +19,16 @@ use dataplane::flow::Protocol;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 pub use endpoints::Endpoints;
+pub use node::Node;
 pub use pod::Pod;
 pub use problem::{Place, Problem, Reason};
 pub use service::Service;
+pub use service_cidr::ServiceCidr;
 pub use slice::Slice;
 
 use problem::Report;
 
-/// Namespace and name of an object; cheap to clone.
+/// Namespace and name of an object; cheap to clone. What belongs to no namespace has an empty one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectName(Arc<str>);
 
@@ -47,30 +51,22 @@ impl ObjectName {
         self.0.split_once('/').map_or(&self.0, |(_, name)| name)
     }
 
-    /// `namespace/name`.
+    /// `namespace/name`, or the name alone.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Of an object's metadata; `None` without a name. No namespace means `default`.
-    #[must_use]
-    pub(crate) fn of(metadata: &ObjectMeta) -> Option<Self> {
-        let name = metadata.name.as_deref().filter(|name| !name.is_empty())?;
-        let namespace = metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-        Some(Self::new(namespace.unwrap_or("default"), name))
+        self.0.strip_prefix('/').unwrap_or(&self.0)
     }
 }
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -85,6 +81,10 @@ pub enum Kind {
     Endpoints,
     /// `v1` Pod; manifests only.
     Pod,
+    /// `v1` Node.
+    Node,
+    /// `networking.k8s.io/v1` ServiceCIDR.
+    ServiceCidr,
 }
 
 impl Kind {
@@ -96,7 +96,15 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Endpoints => "Endpoints",
             Self::Pod => "Pod",
+            Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
         }
+    }
+
+    /// Whether its objects belong to no namespace: those that say something about the cluster, not about one Service.
+    #[must_use]
+    pub fn is_cluster_wide(self) -> bool {
+        matches!(self, Self::Node | Self::ServiceCidr)
     }
 }
 
@@ -107,6 +115,23 @@ pub struct ObjectKey {
     pub kind: Kind,
     /// Its namespace and name.
     pub name: ObjectName,
+}
+
+impl ObjectKey {
+    /// Of an object's kind and metadata; `None` without a name. No namespace means `default`.
+    #[must_use]
+    pub(crate) fn of(kind: Kind, metadata: &ObjectMeta) -> Option<Self> {
+        let name = metadata.name.as_deref().filter(|name| !name.is_empty())?;
+        let namespace = metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        Some(Self::named(kind, namespace, name))
+    }
+
+    /// By name; no namespace means `default`.
+    #[must_use]
+    pub fn named(kind: Kind, namespace: Option<&str>, name: &str) -> Self {
+        let namespace = if kind.is_cluster_wide() { "" } else { namespace.unwrap_or("default") };
+        Self { kind, name: ObjectName::new(namespace, name) }
+    }
 }
 
 impl fmt::Display for ObjectKey {
@@ -122,16 +147,23 @@ pub enum Object {
     Service(Service),
     /// A part of a Service's endpoints.
     Slice(Slice),
+    /// A machine of the cluster, of which the one we are counts.
+    Node(Node),
+    /// Ranges of cluster IPs.
+    ServiceCidr(ServiceCidr),
 }
 
 impl Object {
     /// Its identity.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
-        match self {
-            Self::Service(service) => ObjectKey { kind: Kind::Service, name: service.name.clone() },
-            Self::Slice(slice) => ObjectKey { kind: Kind::EndpointSlice, name: slice.name.clone() },
-        }
+        let (kind, name) = match self {
+            Self::Service(service) => (Kind::Service, &service.name),
+            Self::Slice(slice) => (Kind::EndpointSlice, &slice.name),
+            Self::Node(node) => (Kind::Node, &node.name),
+            Self::ServiceCidr(ranges) => (Kind::ServiceCidr, &ranges.name),
+        };
+        ObjectKey { kind, name: name.clone() }
     }
 }
 
@@ -176,11 +208,12 @@ fn named(kind: Kind, metadata: &ObjectMeta) -> Result<ObjectKey, Box<Problem>> {
     let problem = |reason| {
         Box::new(Problem { place: None, object: None, field: "metadata.name".into(), reason })
     };
-    let name = ObjectName::of(metadata)
+    let key = ObjectKey::of(kind, metadata)
         .ok_or_else(|| problem(Reason::Missing(format!("{} has no name: set one", kind.name()))))?;
-    if name.as_str().matches('/').count() != 1 {
+    let name = &key.name;
+    if name.0.matches('/').count() != 1 {
         let why = format!("{name:?} is not a name: use letters, digits, '-' and '.'");
         return Err(problem(Reason::Unreadable(why)));
     }
-    Ok(ObjectKey { kind, name })
+    Ok(key)
 }

@@ -117,7 +117,15 @@ pub fn slices<'a>(
         let name = format!("{}~pods-{i}", service.name.name());
         let name = ObjectName::new(service.name.namespace(), &name);
         let service = Some(service.name.clone());
-        slices.push(Slice { name, service, headless_label: false, v4, ports, endpoints });
+        slices.push(Slice {
+            name,
+            uid: None,
+            service,
+            headless_label: false,
+            v4,
+            ports,
+            endpoints,
+        });
     }
     slices
 }

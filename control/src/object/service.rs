@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::flow::Protocol;
@@ -24,6 +25,8 @@ const DEFAULT_AFFINITY: Duration = Duration::from_secs(10_800);
 pub struct Service {
     /// Namespace and name.
     pub name: ObjectName,
+    /// Its identity in the API, which tells it from a later one of the same name; none in manifests.
+    pub uid: Option<Arc<str>>,
     /// When it was created; unknown in manifests. Decides who owns a contested address (OBJ-14).
     pub created: Option<Timestamp>,
     /// Where clients find it.
@@ -143,6 +146,7 @@ impl Service {
         let balanced = spec.type_.as_deref() == Some("LoadBalancer") && external == Some("Local");
         let mut parsed = Self {
             name: key.name,
+            uid: service.metadata.uid.as_deref().map(Arc::from),
             created: service.metadata.creation_timestamp.as_ref().map(|time| time.0),
             kind: kind(spec, &mut report),
             ports: ports(spec, &mut report),

@@ -22,6 +22,8 @@ const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-ti
 pub struct Slice {
     /// Namespace and name.
     pub name: ObjectName,
+    /// Its identity in the API; none in manifests.
+    pub uid: Option<Arc<str>>,
     /// The Service it belongs to; `None` if it belongs to nobody (EPS-1).
     pub service: Option<ObjectName>,
     /// Labelled headless: for DNS only (EXC-3).
@@ -86,6 +88,7 @@ impl Slice {
         let parsed = Self {
             service: service.map(|service| ObjectName::new(key.name.namespace(), service)),
             headless_label: label(HEADLESS_LABEL).is_some(),
+            uid: slice.metadata.uid.as_deref().map(Arc::from),
             name: key.name,
             v4: v4.unwrap_or(true),
             ports: ports(slice, &mut report),

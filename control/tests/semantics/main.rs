@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, missing_debug_implementations, reason = "a test crate has no users")]
 
 mod affinity;
+mod cluster;
 mod dual_stack;
 mod edge;
 mod endpoints;

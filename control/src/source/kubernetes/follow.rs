@@ -180,8 +180,8 @@ impl<K: Followed> Follower<K> {
                     object.meta().resource_version.clone()
                 }
                 WatchEvent::Deleted(object) => {
-                    if let Some(name) = ObjectName::of(object.meta()) {
-                        self.send(Event::Delete(ObjectKey { kind: K::KIND, name })).await?;
+                    if let Some(key) = ObjectKey::of(K::KIND, object.meta()) {
+                        self.send(Event::Delete(key)).await?;
                     }
                     object.meta().resource_version.clone()
                 }
@@ -287,11 +287,12 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 fn read<K: Followed>(
     object: &DeserializeGuard<K>,
 ) -> Option<Result<Change, (ObjectName, Box<Problem>)>> {
-    let name = ObjectName::of(object.meta())?;
+    let key = ObjectKey::of(K::KIND, object.meta())?;
+    let name = key.name.clone();
     Some(match &object.0 {
         Ok(object) => object.read().map_err(|problem| (name, problem)),
         Err(invalid) => {
-            let object = Some(ObjectKey { kind: K::KIND, name: name.clone() });
+            let object = Some(key);
             let reason = Reason::Unreadable(invalid.error.clone());
             Err((name, Box::new(Problem { place: None, object, field: String::new(), reason })))
         }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use crate::object::{ObjectName, Reason, address};
 
-/// Where cluster IPs come from when `services.serviceCIDRs` names no range.
+/// Where cluster IPs come from when neither `services.serviceCIDRs` nor a ServiceCIDR object names a range.
 pub const DEFAULT_SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 /// The API's default range of node ports: first and number.
 const NODE_PORTS: (u16, u16) = (30_000, 2768);
@@ -29,6 +29,8 @@ pub(super) type Complaint = (ObjectName, String, Reason);
 /// Hands out cluster IPs and node ports, and remembers who has which.
 #[derive(Debug)]
 pub(super) struct Allocator {
+    configured: Vec<IpNet>,
+    /// In use.
     ranges: Vec<IpNet>,
     ips: BTreeMap<IpSlot, IpAddr>,
     node_ports: BTreeMap<PortSlot, u16>,
@@ -41,13 +43,28 @@ struct Plan {
 }
 
 impl Allocator {
-    /// From these ranges, or [`DEFAULT_SERVICE_CIDRS`].
+    /// From these configured ranges, if there are any.
     pub(super) fn new(service_cidrs: &[IpNet]) -> Self {
+        let mut allocator = Self {
+            configured: service_cidrs.to_vec(),
+            ranges: Vec::new(),
+            ips: BTreeMap::new(),
+            node_ports: BTreeMap::new(),
+        };
+        allocator.set_objects_ranges(Vec::new());
+        allocator
+    }
+
+    /// Says which ranges ServiceCIDR objects name: they count when none are configured, and [`DEFAULT_SERVICE_CIDRS`] when
+    /// there are none either. Whoever has a cluster IP keeps it.
+    pub(super) fn set_objects_ranges(&mut self, named: Vec<IpNet>) {
         let defaults =
-            DEFAULT_SERVICE_CIDRS.iter().filter_map(|text| address::parse_net(text).ok());
-        let ranges =
-            if service_cidrs.is_empty() { defaults.collect() } else { service_cidrs.to_vec() };
-        Self { ranges, ips: BTreeMap::new(), node_ports: BTreeMap::new() }
+            || DEFAULT_SERVICE_CIDRS.iter().filter_map(|text| address::parse_net(text).ok());
+        self.ranges = match (&self.configured[..], named) {
+            ([], named) if named.is_empty() => defaults().collect(),
+            ([], named) => named,
+            (configured, _) => configured.to_vec(),
+        };
     }
 
     /// Completes all Services there are. In order of names, so the outcome depends on nothing else.

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use k8s_openapi::api::core::v1::{self as core, Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::yaml::{self, Node, Position};
-use crate::object::{Kind, ObjectKey, ObjectName, Place, Problem, Reason};
+use crate::object::{Kind, ObjectKey, Place, Problem, Reason};
 
 /// Everything a file holds.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,8 @@ pub(super) enum Body {
     Slice(Box<EndpointSlice>),
     Endpoints(Box<Endpoints>),
     Pod(Box<Pod>),
+    Node(Box<core::Node>),
+    ServiceCidr(Box<ServiceCIDR>),
 }
 
 /// Where an object and its fields were read. Knows how to find a field rather than where each one is: a tree of
@@ -151,6 +154,18 @@ impl File {
                 );
             }
             ("v1", "Pod") => self.typed(origin, node, Kind::Pod, |p: &Pod| &p.metadata, Body::Pod),
+            ("v1", "Node") => {
+                self.typed(origin, node, Kind::Node, |n: &core::Node| &n.metadata, Body::Node);
+            }
+            ("networking.k8s.io/v1", "ServiceCIDR") => {
+                self.typed(
+                    origin,
+                    node,
+                    Kind::ServiceCidr,
+                    |r: &ServiceCIDR| &r.metadata,
+                    Body::ServiceCidr,
+                );
+            }
             _ => self.ignored += 1,
         }
     }
@@ -164,11 +179,10 @@ impl File {
         body: fn(Box<T>) -> Body,
     ) {
         let (parsed, unknown) = deserialize::<T>(&node);
-        let name = match &parsed {
-            Ok(object) => ObjectName::of(metadata(object)),
-            Err(_) => named_in(&node),
+        let key = match &parsed {
+            Ok(object) => ObjectKey::of(kind, metadata(object)),
+            Err(_) => named_in(kind, &node),
         };
-        let key = name.map(|name| ObjectKey { kind, name });
         let before = self.problems.len();
         let mut report = |field: String, reason| {
             // The tree is at hand: no need to ask the origin.
@@ -245,10 +259,9 @@ fn field_path(path: &serde_ignored::Path<'_>) -> String {
 }
 
 /// The name of an object that can't be read as a whole.
-fn named_in(node: &Node) -> Option<ObjectName> {
+fn named_in(kind: Kind, node: &Node) -> Option<ObjectKey> {
     let metadata = node.get("metadata")?;
-    let namespace = metadata.text("namespace").unwrap_or("default");
-    Some(ObjectName::new(namespace, metadata.text("name")?))
+    Some(ObjectKey::named(kind, metadata.text("namespace"), metadata.text("name")?))
 }
 
 /// What to change about a field that is well known elsewhere: mistakes of indentation, mostly.

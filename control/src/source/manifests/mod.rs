@@ -105,7 +105,8 @@ impl Manifests {
 
     fn resolve(&mut self) -> Vec<Event> {
         let documents = self.files.values().flat_map(|file| &file.documents);
-        let Resolved { services, slices, mut problems } = resolve(documents, &mut self.allocator);
+        let Resolved { services, slices, nodes, service_cidrs, mut problems } =
+            resolve(documents, &mut self.allocator);
         problems.extend(self.files.values().flat_map(|file| file.problems.iter().cloned()));
         problems.sort();
         let reset = |kind, objects: Vec<Object>| {
@@ -114,6 +115,8 @@ impl Manifests {
         };
         vec![
             Event::Problems(problems),
+            reset(Kind::Node, nodes),
+            reset(Kind::ServiceCidr, service_cidrs),
             reset(Kind::Service, services),
             reset(Kind::EndpointSlice, slices),
         ]

@@ -12,15 +12,20 @@ use k8s_openapi::api::core::v1 as api;
 use super::defaults::Allocator;
 use super::document::{Body, Document, Origin};
 use crate::object::{
-    Endpoints, Kind, Object, ObjectKey, ObjectName, Parsed, Pod, Problem, Reason, Service, Slice,
-    pod,
+    Endpoints, Kind, Node, Object, ObjectKey, ObjectName, Parsed, Pod, Problem, Reason, Service,
+    ServiceCidr, Slice, pod,
 };
+
+/// The ServiceCIDR that API servers make of their own configuration.
+const DEFAULT_RANGES: &str = "kubernetes";
 
 /// What a set of files says.
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) services: Vec<Object>,
     pub(super) slices: Vec<Object>,
+    pub(super) nodes: Vec<Object>,
+    pub(super) service_cidrs: Vec<Object>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -34,6 +39,10 @@ pub(super) fn resolve<'a>(
 ) -> Resolved {
     let mut problems = Vec::new();
     let chosen = settle(documents, &mut problems);
+    let service_cidrs = service_cidrs(&chosen, &mut problems);
+    allocator.set_objects_ranges(
+        service_cidrs.iter().flat_map(|object| object.ranges.iter().copied()).collect(),
+    );
     let mut specs: BTreeMap<ObjectName, api::Service> = BTreeMap::new();
     for document in chosen.values() {
         if let Body::Service(service) = &document.body {
@@ -52,6 +61,7 @@ pub(super) fn resolve<'a>(
     let mut slices: Vec<Slice> = Vec::new();
     let mut endpoints: Of<Endpoints> = Of::new();
     let mut pods: Vec<Pod> = Vec::new();
+    let mut nodes: Vec<Object> = Vec::new();
     for Document { key, origin, body } in chosen.values().copied() {
         match body {
             Body::Service(service) => {
@@ -66,6 +76,10 @@ pub(super) fn resolve<'a>(
                 endpoints.extend(parsed.map(|parsed| (key.name.clone(), (parsed, origin.clone()))));
             }
             Body::Pod(pod) => pods.extend(keep(Pod::parse(pod), origin, &mut problems)),
+            Body::Node(node) => {
+                nodes.extend(keep(Node::parse(node), origin, &mut problems).map(Object::Node));
+            }
+            Body::ServiceCidr(_) => {}
         }
     }
 
@@ -97,8 +111,25 @@ pub(super) fn resolve<'a>(
     Resolved {
         services: services.into_values().map(|(service, _)| Object::Service(service)).collect(),
         slices: slices.into_iter().map(Object::Slice).collect(),
+        nodes,
+        service_cidrs: service_cidrs.into_iter().map(Object::ServiceCidr).collect(),
         problems,
     }
+}
+
+/// In order of their names, but the one that API servers make by themselves first: it says which family is the first.
+fn service_cidrs(
+    chosen: &BTreeMap<&ObjectKey, &Document>,
+    problems: &mut Vec<Problem>,
+) -> Vec<ServiceCidr> {
+    let mut all = Vec::new();
+    for Document { origin, body, .. } in chosen.values().copied() {
+        if let Body::ServiceCidr(ranges) = body {
+            all.extend(keep(ServiceCidr::parse(ranges), origin, problems));
+        }
+    }
+    all.sort_by_key(|ranges| ranges.name.name() != DEFAULT_RANGES);
+    all
 }
 
 fn settle<'a>(
