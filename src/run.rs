@@ -17,6 +17,7 @@ use dataplane::counters::WorkerCounters;
 use dataplane::engine::{Engine, EngineConfig};
 use dataplane::handoff;
 use dataplane::hash::HashKey;
+use dataplane::service::tally::{self, Tallies};
 use dataplane::snapshot;
 use dataplane::worker::{KernelPath, Worker};
 use thiserror::Error;
@@ -103,6 +104,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let links = handoff::mesh(count);
     for (((id, queues), reader), links) in (0..count).zip(queues).zip(readers).zip(links) {
         let counters = Arc::new(WorkerCounters::new(port_count(config)));
+        let tallies = Arc::new(Tallies::new(tally::ROWS));
         let core = cores[usize::from(id)];
         let engine = EngineConfig {
             worker: id,
@@ -110,6 +112,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             ports: port_count(config),
             secret,
             affinity: affinity.clone(),
+            tallies: tallies.clone(),
             conntrack: conntrack.clone(),
             fragmented_packets: FRAGMENTED_PACKETS,
             rejects_per_second: ANSWERS_PER_SECOND,
@@ -117,7 +120,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         };
         let engine =
             Engine::new(engine, hardware.table_memory(&conntrack)?).ok_or(RunError::Tables)?;
-        facts.push(WorkerFacts { core, counters: counters.clone() });
+        facts.push(WorkerFacts { core, counters: counters.clone(), tallies });
         let worker: Worker<QueuePair> =
             Worker::new(id, queues, engine, reader, links, kernel.clone(), counters.clone());
         workers.push((worker, Post { core, idle: config.workers.idle, counters }));

@@ -114,6 +114,8 @@ pub struct ConntrackCounters {
     pub evicted_answered: Counter,
     /// UDP flows moved away from a backend that no longer serves.
     pub reclassified: Counter,
+    /// Connections of clients whose address was kept, on which nothing came back through here.
+    pub one_way: Counter,
 }
 
 /// Cycles by stage, of a sample of turns.

@@ -490,6 +490,7 @@ impl<N: Nic> Worker<N> {
         counters.evicted_closing.set(conntrack.events.evicted_closing);
         counters.evicted_answered.set(conntrack.events.evicted_answered);
         counters.reclassified.set(self.engine.reclassified);
+        counters.one_way.set(self.engine.one_way);
     }
 
     fn retry_parked(&mut self, now: Moment) {

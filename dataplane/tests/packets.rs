@@ -26,6 +26,8 @@ mod limits;
 mod malformed;
 #[path = "packets/sctp.rs"]
 mod sctp;
+#[path = "packets/tallies.rs"]
+mod tallies;
 #[path = "packets/transit.rs"]
 mod transit;
 #[path = "packets/verdicts.rs"]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dataplane::counters::WorkerCounters;
 use dataplane::fib::Mac;
+use dataplane::service::tally::Tallies;
 
 /// Ports and packet pools. Called on the control thread, once per question; must not wait for workers.
 pub trait Devices: Debug + Send + Sync {
@@ -57,4 +58,6 @@ pub struct WorkerFacts {
     pub core: usize,
     /// Its counters.
     pub counters: Arc<WorkerCounters>,
+    /// What it counts for the rows of Services.
+    pub tallies: Arc<Tallies>,
 }

@@ -28,6 +28,7 @@ use dataplane::flow::{Protocol, Tuple};
 use dataplane::hash::HashKey;
 use dataplane::nic::Frame;
 use dataplane::nic::memory::MemoryFrame;
+use dataplane::service::tally::Tallies;
 use dataplane::service::{Decision, Match};
 use dataplane::tables::Tables;
 use dataplane::verdict::{self, DropReason};
@@ -159,6 +160,7 @@ impl Explainer {
             secret: HashKey::new(0),
             // Nothing may be left behind.
             affinity: Arc::new(Affinity::new(0, HashKey::new(0))),
+            tallies: Arc::new(Tallies::new(0)),
             conntrack,
             fragmented_packets: 1,
             rejects_per_second: u64::from(u32::MAX),

@@ -4,8 +4,7 @@
 use crate::world::{TWO, World, world};
 
 const EDGE: &str = "role: edge, nodeIPs: [192.0.2.10], clusterCIDR: 10.0.0.0/16";
-const NAMED: &str =
-    "role: edge, nodeName: here, nodeIPs: [192.0.2.10], clusterCIDR: 10.0.0.0/16, \
+const NAMED: &str = "role: edge, nodeName: here, nodeIPs: [192.0.2.10], clusterCIDR: 10.0.0.0/16, \
      nodeLabels: {topology.kubernetes.io/zone: near}";
 
 const CLUSTER: &str = "outside -> 172.30.0.41:80";
@@ -54,10 +53,8 @@ fn ver_2_ver_3_short_circuits_are_as_on_a_node() {
 #[test]
 fn top_8_hints_shrink_no_local_list_but_the_cluster_list() {
     let endpoints = "10.0.1.2@a/near 10.0.1.3@b/far";
-    web(NAMED, "externalTrafficPolicy: Local,", endpoints).check(&[
-        (BALANCED, "dnat 10.0.1.2:8080 10.0.1.3:8080"),
-        (CLUSTER, "dnat 10.0.1.2:8080*"),
-    ]);
+    web(NAMED, "externalTrafficPolicy: Local,", endpoints)
+        .check(&[(BALANCED, "dnat 10.0.1.2:8080 10.0.1.3:8080"), (CLUSTER, "dnat 10.0.1.2:8080*")]);
 }
 
 #[test]
@@ -80,12 +77,7 @@ fn sel_1_each_policy_has_its_own_local_list() {
     let rows = [
         (NAMED, TWO, "dnat 10.0.1.2:8080*", "dnat 10.0.1.2:8080 10.0.1.3:8080"),
         (EDGE, TWO, "drop no_local_endpoint_internal", "dnat 10.0.1.2:8080 10.0.1.3:8080"),
-        (
-            NAMED,
-            "10.0.1.2@here!st 10.0.1.3@there",
-            "dnat 10.0.1.2:8080*",
-            "dnat 10.0.1.3:8080",
-        ),
+        (NAMED, "10.0.1.2@here!st 10.0.1.3@there", "dnat 10.0.1.2:8080*", "dnat 10.0.1.3:8080"),
     ];
     for (config, endpoints, internal, external) in rows {
         web(config, both, endpoints).check(&[(CLUSTER, internal), (BALANCED, external)]);

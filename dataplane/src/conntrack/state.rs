@@ -34,6 +34,11 @@ pub enum State {
     UdpReplied = 9,
     /// SCTP: open, or picked up in mid-stream and answered.
     SctpEstablished = 10,
+    /// TCP, SCTP: the client has repeated its SYN or INIT, and nothing has come back.
+    Repeated = 11,
+    /// TCP, SCTP: the client goes on as if it had an answer, or has repeated its SYN or INIT for the second time: answers
+    /// take another way, or there are none.
+    OneWay = 12,
 }
 
 /// Who goes first when room is needed.
@@ -51,7 +56,7 @@ pub enum Class {
 
 impl State {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::SynSent,
         Self::SynReceived,
         Self::Established,
@@ -63,6 +68,8 @@ impl State {
         Self::Unreplied,
         Self::UdpReplied,
         Self::SctpEstablished,
+        Self::Repeated,
+        Self::OneWay,
     ];
 
     /// The state after a TCP segment with these flags.
@@ -75,9 +82,15 @@ impl State {
             return self.after_fin(reply, flags & ACK != 0);
         }
         match (self, reply) {
-            (Self::SynSent, true) if flags & (SYN | ACK) == SYN | ACK => Self::SynReceived,
-            // Simultaneous open: a bare SYN from the backend is legal too (RFC 9293 section 3.5).
-            (Self::SynSent, true) if flags & SYN != 0 => Self::SynReceived,
+            // With or without ACK: a bare SYN from the backend is legal too (simultaneous open, RFC 9293 section 3.5).
+            (Self::SynSent | Self::Repeated | Self::OneWay, true) if flags & SYN != 0 => {
+                Self::SynReceived
+            }
+            (Self::OneWay, true) => Self::Established,
+            (Self::SynSent, false) if flags & (SYN | ACK) == SYN => Self::Repeated,
+            (Self::Repeated, false) if flags & (SYN | ACK) == SYN => Self::OneWay,
+            // It acknowledges what has not come through here.
+            (Self::SynSent | Self::Repeated, false) if flags & (SYN | ACK) == ACK => Self::OneWay,
             (Self::SynReceived, false) if flags & ACK != 0 && flags & SYN == 0 => Self::Established,
             (Self::PickedUp, true) => Self::Established,
             _ => self,
@@ -88,7 +101,8 @@ impl State {
     #[must_use]
     pub fn after_sctp(self, reply: bool, chunk: u8) -> Self {
         use sctp_chunks::{
-            ABORT, COOKIE_ACK, COOKIE_ECHO, INIT_ACK, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE,
+            ABORT, COOKIE_ACK, COOKIE_ECHO, INIT, INIT_ACK, SHUTDOWN, SHUTDOWN_ACK,
+            SHUTDOWN_COMPLETE,
         };
         match (self, chunk, reply) {
             (_, ABORT, _) => Self::Reset,
@@ -96,7 +110,12 @@ impl State {
             (Self::SctpEstablished, SHUTDOWN | SHUTDOWN_ACK | SHUTDOWN_COMPLETE, _) => {
                 Self::Closing
             }
-            (Self::SynSent, INIT_ACK, true) => Self::SynReceived,
+            (Self::SynSent | Self::Repeated | Self::OneWay, INIT_ACK, true) => Self::SynReceived,
+            (Self::OneWay, _, true) => Self::SctpEstablished,
+            (Self::SynSent, INIT, false) => Self::Repeated,
+            (Self::Repeated, INIT, false) => Self::OneWay,
+            // The cookie came in an answer that did not come through here.
+            (Self::SynSent | Self::Repeated, COOKIE_ECHO, false) => Self::OneWay,
             // The cookie is proof that the client heard the answer.
             (Self::SynReceived, COOKIE_ECHO, false) => Self::SctpEstablished,
             (Self::SynReceived, COOKIE_ACK, true) => Self::SctpEstablished,
@@ -109,7 +128,8 @@ impl State {
     /// looks established.
     fn after_fin(self, reply: bool, acknowledges: bool) -> Self {
         match (self, reply) {
-            (Self::Reset | Self::Closing | Self::SynSent, _) | (Self::PickedUp, false) => self,
+            (Self::Reset | Self::Closing | Self::SynSent | Self::Repeated, _)
+            | (Self::PickedUp | Self::OneWay, false) => self,
             (Self::SynReceived, false) if !acknowledges => self,
             (Self::BackendFin, false) | (Self::ClientFin, true) => Self::Closing,
             (_, false) => Self::ClientFin,
@@ -121,8 +141,8 @@ impl State {
     #[must_use]
     pub const fn moves_by_any_packet(self, reply: bool) -> bool {
         match self {
-            Self::SynReceived => !reply,
-            Self::PickedUp | Self::Unreplied => reply,
+            Self::SynSent | Self::Repeated | Self::SynReceived => !reply,
+            Self::PickedUp | Self::OneWay | Self::Unreplied => reply,
             _ => false,
         }
     }
@@ -138,7 +158,12 @@ impl State {
     #[inline]
     pub fn class(self) -> Class {
         match self {
-            Self::SynSent | Self::SynReceived | Self::PickedUp | Self::Unreplied => Class::HalfOpen,
+            Self::SynSent
+            | Self::Repeated
+            | Self::OneWay
+            | Self::SynReceived
+            | Self::PickedUp
+            | Self::Unreplied => Class::HalfOpen,
             Self::Closing | Self::Reset => Class::Closing,
             Self::ClientFin | Self::BackendFin | Self::UdpReplied => Class::Answered,
             Self::Established | Self::SctpEstablished => Class::Established,
@@ -173,7 +198,9 @@ impl Timeouts {
     #[must_use]
     pub fn secs(&self, state: State) -> u16 {
         let limit = match state {
-            State::SynSent | State::SynReceived => self.tcp_half_open,
+            State::SynSent | State::Repeated | State::OneWay | State::SynReceived => {
+                self.tcp_half_open
+            }
             State::Established => self.tcp_established,
             State::PickedUp | State::Closing | State::Reset => self.tcp_transitory,
             State::ClientFin | State::BackendFin => self.tcp_half_closed,
@@ -232,7 +259,6 @@ mod tests {
                 "open, close by client",
                 State::SynSent,
                 &[
-                    (CLIENT, SYN, State::SynSent),
                     (BACKEND, SYN | ACK, State::SynReceived),
                     (CLIENT, ACK, State::Established),
                     (CLIENT, FIN | ACK, State::ClientFin),
@@ -280,6 +306,32 @@ mod tests {
                 ],
             ),
             (
+                "the SYN again and again: nobody answers, until somebody does",
+                State::SynSent,
+                &[
+                    (CLIENT, SYN, State::Repeated),
+                    (CLIENT, FIN | ACK, State::Repeated),
+                    (CLIENT, SYN, State::OneWay),
+                    (CLIENT, SYN, State::OneWay),
+                    (BACKEND, SYN | ACK, State::SynReceived),
+                    (CLIENT, ACK, State::Established),
+                ],
+            ),
+            (
+                "one answer later than one repetition",
+                State::SynSent,
+                &[(CLIENT, SYN, State::Repeated), (BACKEND, SYN | ACK, State::SynReceived)],
+            ),
+            (
+                "answers take another way, and at last the one through here",
+                State::SynSent,
+                &[
+                    (CLIENT, ACK, State::OneWay),
+                    (CLIENT, FIN | ACK, State::OneWay),
+                    (BACKEND, ACK, State::Established),
+                ],
+            ),
+            (
                 "a FIN does not open what is half open",
                 State::SynSent,
                 &[
@@ -322,7 +374,6 @@ mod tests {
                 "open, shut down by backend",
                 State::SynSent,
                 &[
-                    (CLIENT, INIT, State::SynSent),
                     (BACKEND, INIT_ACK, State::SynReceived),
                     (CLIENT, COOKIE_ECHO, State::SctpEstablished),
                     (BACKEND, COOKIE_ACK, State::SctpEstablished),
@@ -345,7 +396,21 @@ mod tests {
             (
                 "what was never open does not look so",
                 State::SynSent,
-                &[(CLIENT, SHUTDOWN, State::SynSent), (CLIENT, COOKIE_ECHO, State::SynSent)],
+                &[
+                    (CLIENT, SHUTDOWN, State::SynSent),
+                    (CLIENT, COOKIE_ECHO, State::OneWay),
+                    (CLIENT, SHUTDOWN, State::OneWay),
+                    (BACKEND, COOKIE_ACK, State::SctpEstablished),
+                ],
+            ),
+            (
+                "the INIT again and again",
+                State::SynSent,
+                &[
+                    (CLIENT, INIT, State::Repeated),
+                    (CLIENT, INIT, State::OneWay),
+                    (BACKEND, INIT_ACK, State::SynReceived),
+                ],
             ),
         ];
         for (name, start, steps) in cases {

@@ -28,6 +28,7 @@ use crate::fragments::Fragments;
 use crate::hash::{HashKey, low32, reduce};
 use crate::nic::{BURST, Frame};
 use crate::service::backends::BackendId;
+use crate::service::tally::{Count, Place, Tallies};
 use crate::service::{Choice, Decision, Match, Row};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
@@ -52,6 +53,8 @@ pub struct EngineConfig {
     pub secret: HashKey,
     /// What all workers know of clients with affinity.
     pub affinity: Arc<Affinity>,
+    /// What it counts for the rows of Services.
+    pub tallies: Arc<Tallies>,
     /// The connection table.
     pub conntrack: ConntrackConfig,
     /// Packets in fragments remembered at a time.
@@ -73,11 +76,13 @@ pub struct Engine {
     begun: Option<u64>,
     rejects: RateLimit,
     icmp_errors: RateLimit,
-    /// Connections that the burst at hand opens, and the way to their backends; never more than a burst.
-    openings: Vec<(Opening, Hop)>,
+    /// Connections that the burst at hand opens; never more than a burst.
+    openings: Vec<Welcome>,
     elsewhere: Elsewhere,
     /// UDP flows that were moved away from a backend that no longer serves.
     pub reclassified: u64,
+    /// Connections of clients whose address was kept, on which nothing came back through here.
+    pub one_way: u64,
 }
 
 /// How a frame came to this worker.
@@ -109,6 +114,14 @@ enum Edit {
     Quoted { answer: Tuple, to: Tuple, quoted_l3: usize, quoted_l4: usize },
 }
 
+/// A connection that is about to be opened: the way to its backend, and whose it is.
+#[derive(Clone, Copy, Debug)]
+struct Welcome {
+    opening: Opening,
+    hop: Hop,
+    place: Place,
+}
+
 /// Everything about the packet at hand that does not change while it is decided.
 struct Packet<'a> {
     headers: &'a Headers,
@@ -131,6 +144,7 @@ impl Engine {
             openings: Vec::with_capacity(BURST),
             elsewhere: Elsewhere::new(foreign),
             reclassified: 0,
+            one_way: 0,
             config,
         })
     }
@@ -236,7 +250,7 @@ impl Engine {
                     return self.untracked(frame, arrival, packet, tuple);
                 }
                 let next = hit.state.after_tcp(hit.reply, flags);
-                self.pass(&mut hit, next, packet.now);
+                self.pass(&mut hit, next, packet, tuple);
                 Edit::Packet { from: *tuple, to: hit.to }
             }
             Kind::Sctp { chunk, .. } => {
@@ -245,7 +259,7 @@ impl Engine {
                     return self.untracked(frame, arrival, packet, tuple);
                 }
                 let next = hit.state.after_sctp(hit.reply, chunk);
-                self.pass(&mut hit, next, packet.now);
+                self.pass(&mut hit, next, packet, tuple);
                 Edit::Packet { from: *tuple, to: hit.to }
             }
             _ => {
@@ -258,7 +272,7 @@ impl Engine {
                 }
                 let replied = hit.reply && hit.state == State::Unreplied;
                 let next = if replied { State::UdpReplied } else { hit.state };
-                self.pass(&mut hit, next, packet.now);
+                self.pass(&mut hit, next, packet, tuple);
                 Edit::Packet { from: *tuple, to: hit.to }
             }
         };
@@ -268,11 +282,30 @@ impl Engine {
     }
 
     #[inline]
-    fn pass(&mut self, hit: &mut Hit, next: State, now: Moment) {
+    fn pass(&mut self, hit: &mut Hit, next: State, packet: &Packet<'_>, tuple: &Tuple) {
         if next == hit.state {
-            self.conntrack.touch(hit, now);
+            self.conntrack.touch(hit, packet.now);
         } else {
-            self.conntrack.advance(hit, next, now);
+            self.conntrack.advance(hit, next, packet.now);
+            if next == State::OneWay {
+                self.note_one_way(hit, packet.tables, tuple);
+            }
+        }
+    }
+
+    /// A connection turned out to be one-way. What a masqueraded client is answered comes here or not at all, which is
+    /// another matter.
+    #[cold]
+    fn note_one_way(&mut self, hit: &Hit, tables: &Tables, tuple: &Tuple) {
+        if hit.backend == BackendId::NONE || hit.to.src != tuple.src {
+            return;
+        }
+        self.one_way += 1;
+        let EngineConfig { ports, workers, tallies, .. } = &self.config;
+        if let Destination::Service(found) =
+            classify::destination(tables, tuple, true, *ports, *workers)
+        {
+            tallies.add(found.row.place, Count::OneWay);
         }
     }
 
@@ -340,10 +373,19 @@ impl Engine {
         let Tables { services, node, .. } = packet.tables;
         let client = tuple.src.ip();
         let decision = found.decide(client, &node.source(client), node.masquerade_all);
+        let (place, tallies) = (found.row.place, &self.config.tallies);
         let (choice, masquerade) = match decision {
             Decision::Forward { choice, masquerade } => (choice, masquerade),
-            Decision::Reject => return self.reject(frame, arrival, packet),
-            Decision::Drop(reason) => return Verdict::Drop(reason),
+            Decision::Reject => {
+                tallies.add(place, Count::NoEndpoints);
+                return self.reject(frame, arrival, packet);
+            }
+            Decision::Drop(reason) => {
+                if let Some(count) = Count::of(reason) {
+                    tallies.add(place, count);
+                }
+                return Verdict::Drop(reason);
+            }
         };
         let Some((backend, id)) =
             self.pick(found.row, choice, tuple, services.flow_hash(tuple), packet.now)
@@ -363,6 +405,7 @@ impl Engine {
         let masquerade = (masquerade || hairpin) && !here;
         match self.connect(arrival, packet, tuple, &to, masquerade, state, id) {
             Ok(hit) => {
+                self.config.tallies.add(place, Count::Connections);
                 self.forward(frame, arrival, packet, Edit::Packet { from: *tuple, to: hit.to })
             }
             Err(reason) => Verdict::Drop(reason),
@@ -381,7 +424,7 @@ impl Engine {
     ) -> Option<(SocketAddr, BackendId)> {
         let fresh = choice.pick(flow_hash)?;
         let Some(timeout) = row.affinity else { return Some(fresh) };
-        let visit = Visit { client: tuple.src, row: row.id, timeout, now };
+        let visit = Visit { client: tuple.src, row: row.place.row, timeout, now };
         Some(self.config.affinity.choose(&visit, fresh, |index| choice.with_index(index)))
     }
 

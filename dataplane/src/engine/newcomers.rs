@@ -113,7 +113,9 @@ impl Engine {
         }
         let opening = self.conntrack.foresee(tuple, hash, &to, state, id);
         opening.hashes.iter().for_each(|&hash| self.elsewhere.prefetch(hash));
-        self.openings.push((opening, hop));
+        let place = found.row.place;
+        self.config.tallies.prefetch(place);
+        self.openings.push(Welcome { opening, hop, place });
         Some(())
     }
 
@@ -125,7 +127,7 @@ impl Engine {
         prepared: &Prepared,
         newcomer: usize,
     ) -> Option<PortId> {
-        let (opening, hop) = self.openings.get(newcomer)?;
+        let Welcome { opening, hop, place } = self.openings.get(newcomer)?;
         let (Prepared::V4(Sought { ip_len, .. }) | Prepared::V6(Sought { ip_len, .. })) = prepared
         else {
             return None;
@@ -133,6 +135,7 @@ impl Engine {
         if *ip_len > hop.mtu || !self.conntrack.open(opening) {
             return None;
         }
+        self.config.tallies.add(*place, Count::Connections);
         opening.hashes.iter().for_each(|&hash| self.elsewhere.forget(hash));
         let bytes = frame.bytes_mut();
         match prepared {

@@ -8,6 +8,7 @@ pub mod backends;
 pub mod maglev;
 mod retired;
 pub mod shard_map;
+pub mod tally;
 pub mod writer;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,7 @@ use crate::verdict::DropReason;
 use backends::{BackendId, Backends};
 use maglev::Maglev;
 use shard_map::ShardMap;
+use tally::Place;
 
 /// One port of one Service in one address family, as control describes it (rules OBJ-1, OBJ-2, GWY-2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,8 +131,8 @@ pub struct Vip {
 pub struct Row {
     /// `namespace/name:port`.
     pub name: Arc<str>,
-    /// Dense number, for counters.
-    pub id: u32,
+    /// Its number, which no other row has had, and where it is counted.
+    pub place: Place,
     /// Cluster list.
     pub cluster: Arc<Choice>,
     /// See [`ServicePort::internal_local`].

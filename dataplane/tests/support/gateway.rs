@@ -24,6 +24,7 @@ use dataplane::handoff;
 use dataplane::hash::HashKey;
 use dataplane::nic::Frame;
 use dataplane::nic::memory::{self, MemoryFrame, MemoryNic, Wire};
+use dataplane::service::tally::{Counts, Tallies};
 use dataplane::service::writer::ServiceWriter;
 use dataplane::service::{Class, Frontend, FrontendAt, ServicePort};
 use dataplane::snapshot::{self, Publisher};
@@ -45,6 +46,8 @@ pub const IN_MAC: Mac = [2, 0, 0, 0, 0, 0x20];
 /// The pods' side of the inner port: one MAC address stands for all of them.
 pub const PODS: Mac = [2, 0, 0, 0, 0, 0x2f];
 
+/// Rows of Services that are counted.
+const ROWS: u32 = 64;
 /// Depth of every ring that is not a queue of a port.
 const KERNEL_RING: usize = 8;
 
@@ -83,13 +86,14 @@ impl Default for Setup {
 }
 
 impl Setup {
-    fn engine(&self, worker: u16) -> Engine {
+    fn engine(&self, worker: u16, tallies: Arc<Tallies>) -> Engine {
         let config = EngineConfig {
             worker,
             workers: self.workers,
             ports: PortId::try_from(self.fib.ports.len()).expect("few ports"),
             secret: HashKey::new(22),
             affinity: self.affinity.clone(),
+            tallies,
             conntrack: self.conntrack.clone(),
             fragmented_packets: self.fragmented_packets,
             rejects_per_second: self.rejects_per_second,
@@ -353,6 +357,7 @@ pub struct Gateway {
     control: Control,
     pub now: Moment,
     pub counters: Vec<Arc<WorkerCounters>>,
+    tallies: Vec<Arc<Tallies>>,
     workers: Vec<Worker<MemoryNic>>,
     /// By worker, then port.
     wires: Vec<Vec<Wire>>,
@@ -373,9 +378,11 @@ impl Gateway {
             injects: (0..ports).map(|_| ring(KERNEL_RING)).collect(),
             wanted: Arc::new(ArrayQueue::new(64)),
         };
-        let (mut workers, mut wires, mut counters) = (vec![], vec![], vec![]);
+        let (mut workers, mut wires, mut counters, mut tallies) = (vec![], vec![], vec![], vec![]);
         for ((id, links), reader) in (0..).zip(handoff::mesh(setup.workers)).zip(readers) {
-            let engine = setup.engine(id);
+            let tally = Arc::new(Tallies::new(ROWS));
+            let engine = setup.engine(id, tally.clone());
+            tallies.push(tally);
             let (nics, ends): (Vec<_>, Vec<_>) =
                 (0..ports).map(|_| memory::pair(setup.queue_depth)).unzip();
             let own = Arc::new(WorkerCounters::new(ports));
@@ -385,12 +392,12 @@ impl Gateway {
         }
         let now = Moment(1_000_000);
         let control = Control { setup, writer, publisher };
-        Self { control, now, counters, workers, wires, kernel, judged: true }
+        Self { control, now, counters, tallies, workers, wires, kernel, judged: true }
     }
 
     /// An engine like that of a worker, to decide frames without it.
     pub fn engine_of(&self, worker: u16) -> Engine {
-        self.setup.engine(worker)
+        self.setup.engine(worker, Arc::new(Tallies::new(0)))
     }
 
     /// A frame on the wire of a worker's queue; nothing is polled yet.
@@ -559,6 +566,18 @@ impl Gateway {
             totals.held += counters.work.held.get();
         }
         totals
+    }
+
+    /// What all workers have counted for the rows of this name.
+    pub fn counted(&self, row: &str) -> Counts {
+        let mut sum = Counts::default();
+        let places = self.control.writer.places().filter(|(port, _)| *port.name == *row);
+        for (_, place) in places {
+            for counts in self.tallies.iter().map(|tallies| tallies.read(place)) {
+                sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            }
+        }
+        sum
     }
 
     /// Connections of all workers, as their counters said at the last tick.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::backends::{BackendId, BackendIds};
 use super::maglev::Maglev;
 use super::retired::{Former, Retired};
+use super::tally::{Place, Places};
 use super::{
     Choice, Class, End, Entry, Frontend, FrontendAt, Row, ServicePort, ServiceTable, Vip,
     unspecified,
@@ -27,7 +28,7 @@ pub struct ServiceWriter {
     table: ServiceTable,
     services: HashMap<Arc<str>, Vec<Applied>>,
     ids: BackendIds,
-    rows: u32,
+    places: Places,
     retired: Retired,
 }
 
@@ -50,7 +51,7 @@ impl ServiceWriter {
             table: ServiceTable::new(key),
             services: HashMap::new(),
             ids: BackendIds::default(),
-            rows: 0,
+            places: Places::default(),
             retired: Retired::default(),
         }
     }
@@ -69,6 +70,11 @@ impl ServiceWriter {
     /// All rows of all Services, in no particular order.
     pub fn all_rows(&self) -> impl Iterator<Item = &ServicePort> {
         self.services.values().flatten().map(|applied| &applied.port)
+    }
+
+    /// All rows, each with the place where workers count for it.
+    pub fn places(&self) -> impl Iterator<Item = (&ServicePort, Place)> {
+        self.services.values().flatten().map(|applied| (&applied.port, applied.row.place))
     }
 
     /// Sets the rows of a Service (`namespace/name`); none removes it. Two Services must not claim one frontend: the
@@ -117,13 +123,7 @@ impl ServiceWriter {
         };
         let former = former.as_ref();
         let backends = self.backends(&port, former);
-        let id = former.map_or_else(
-            || {
-                self.rows += 1;
-                self.rows
-            },
-            |former| former.row.id,
-        );
+        let place = former.map_or_else(|| self.places.take(), |former| former.row.place);
         let known = former.map(|former| &former.row.cluster);
         let cluster = self.choice(&port.cluster, port.protocol, &backends, known);
         let local = |list: &Option<Vec<SocketAddr>>, known: Option<&Arc<Choice>>| {
@@ -142,7 +142,7 @@ impl ServiceWriter {
             .collect();
         let row = Arc::new(Row {
             name: port.name.clone(),
-            id,
+            place,
             cluster,
             internal_local,
             external_local,
@@ -248,6 +248,7 @@ impl ServiceWriter {
             self.ids.give_back(*id, &mut self.table.backends);
             self.count_endpoint(backend, applied.port.protocol, -1);
         }
+        self.places.give_back(applied.row.place);
     }
 
     fn count_vip(&mut self, address: Address, class: Class, by: i32) {

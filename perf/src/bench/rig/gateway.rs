@@ -14,6 +14,7 @@ use dataplane::engine::{Engine, EngineConfig};
 use dataplane::fib::PortId;
 use dataplane::handoff;
 use dataplane::hash::HashKey;
+use dataplane::service::tally::{self, Tallies};
 use dataplane::snapshot::{self, Publisher};
 use dataplane::stages::{Laps, Stage};
 use dataplane::tables::Tables;
@@ -117,6 +118,7 @@ impl Bed<Gateway> {
                 ports,
                 secret: HashKey::new(22),
                 affinity: Arc::new(Affinity::new(0, HashKey::new(22))),
+                tallies: Arc::new(Tallies::new(tally::ROWS)),
                 conntrack: config.clone(),
                 fragmented_packets: FRAGMENTED_PACKETS,
                 rejects_per_second: ANSWERS_PER_SECOND,

@@ -23,6 +23,7 @@ use dataplane::fib::Fib;
 use dataplane::handoff;
 use dataplane::hash::HashKey;
 use dataplane::service::ServiceTable;
+use dataplane::service::tally::{self, Tallies};
 use dataplane::snapshot::{self, Reader};
 use dataplane::tables::{Node, Tables};
 use dataplane::worker::{KernelPath, Worker};
@@ -190,6 +191,7 @@ fn worker(port: Port, tables: Reader<Tables>, shared: &Shared, connections: usiz
         ports: 1,
         secret: HashKey::new(2),
         affinity: Arc::new(Affinity::new(0, HashKey::new(2))),
+        tallies: Arc::new(Tallies::new(tally::ROWS)),
         conntrack: ConntrackConfig {
             connections_v4: connections,
             connections_v6: 1,
