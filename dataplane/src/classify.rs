@@ -28,8 +28,10 @@ pub enum Destination<'a> {
     },
     /// The node itself.
     Local,
-    /// From a backend's service port: the reply of a connection nobody remembers.
+    /// From a backend's service port: the reply of a connection nobody remembers, or over UDP perhaps a question.
     Reply,
+    /// From a backend's service port, and no reply: remembered, as the rest of the connection looks like replies.
+    Outbound,
     /// To a backend's service port, past its Services: remembered, so that its replies are told from strays.
     Direct,
     /// Somebody else's traffic.
@@ -66,6 +68,9 @@ pub fn destination<'a>(
     }
     if services.is_endpoint(dst, dport, protocol) {
         return Destination::Direct;
+    }
+    if opens && services.is_endpoint(src, sport, protocol) {
+        return Destination::Outbound;
     }
     Destination::Transit
 }
@@ -119,8 +124,12 @@ pub fn owner(
         | Destination::VipPortUnknown { .. }
         | Destination::Unallocated
         | Destination::Direct => client(),
-        Destination::Local | Destination::Reply | Destination::Transit => {
-            if was_frontend(tables, dst, dport, protocol) { client() } else { end(dst, dport) }
+        Destination::Local | Destination::Reply | Destination::Outbound | Destination::Transit => {
+            if was_frontend(tables, dst, dport, protocol) {
+                client()
+            } else {
+                end(dst, dport)
+            }
         }
     }
 }

@@ -224,6 +224,32 @@ fn fragments_find_their_flow_from_every_queue() {
     });
 }
 
+/// CTK-10: a backend that is somebody's client, from the very port that it serves.
+#[test]
+fn what_backends_ask_goes_as_it_is_from_every_queue() {
+    for_all(|mut net, f, masquerade| {
+        net.gateway.apply("ns/web", &service(f, masquerade));
+        let backend = at(f.backends[0], 8080);
+        for number in 0..20 {
+            let peer = at(f.client, 5000 + number);
+            let mut owner = None;
+            for (flags, back) in [(SYN, SYN | ACK), (ACK, ACK), (FIN | ACK, FIN | ACK)] {
+                let (out, answer) =
+                    (tcp(backend, peer).flags(flags), tcp(peer, backend).flags(back));
+                assert_eq!(net.pods(&out, &mut owner), sent_out(out.ttl(63)));
+                assert_eq!(net.outside(&answer, &mut owner), sent_in(answer.ttl(63)));
+            }
+            let (out, answer) = (udp(backend, peer), udp(peer, backend));
+            let mut owner = None;
+            for _ in 0..2 {
+                assert_eq!(net.pods(&out, &mut owner), sent_out(out.clone().ttl(63)));
+                assert_eq!(net.outside(&answer, &mut owner), sent_in(answer.clone().ttl(63)));
+            }
+        }
+        assert_eq!(net.gateway.connections(), 40);
+    });
+}
+
 /// PRO-4: fragments that overtake the first one, each by another queue: all are held by one worker, and follow it.
 #[test]
 fn fragments_wait_for_the_first_from_every_queue() {

@@ -37,7 +37,10 @@ pub(super) fn tell(
             story.add("address", "a masquerade address of the gateway: a reply of no connection");
         }
         Destination::Reply => {
-            story.add("client", "an endpoint's address and service port: a reply of no connection");
+            story.add("client", "an endpoint, from its service port: a packet of no connection");
+        }
+        Destination::Outbound => {
+            story.add("client", "an endpoint, from its service port; the address is no Service's");
         }
         Destination::Direct => {
             story.add("address", "an endpoint's own address and port: reached without a Service");

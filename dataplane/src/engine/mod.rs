@@ -12,6 +12,7 @@ mod elsewhere;
 mod express;
 mod forward;
 mod newcomers;
+mod strays;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use elsewhere::Elsewhere;
 pub use express::{Passage, Prepared};
 use forward::lacks_checksum;
 pub use newcomers::Prospect;
+use strays::Strays;
 
 /// What all workers of a process agree on, and what is one's own.
 #[derive(Clone, Debug)]
@@ -79,6 +81,7 @@ pub struct Engine {
     /// Connections that the burst at hand opens; never more than a burst.
     openings: Vec<Welcome>,
     elsewhere: Elsewhere,
+    strays: Strays,
     /// UDP flows that were moved away from a backend that no longer serves.
     pub reclassified: u64,
     /// Connections of clients whose address was kept, on which nothing came back through here.
@@ -143,6 +146,7 @@ impl Engine {
             icmp_errors: RateLimit::new(config.icmp_errors_per_second),
             openings: Vec::with_capacity(BURST),
             elsewhere: Elsewhere::new(foreign),
+            strays: Strays::new(),
             reclassified: 0,
             one_way: 0,
             config,
@@ -267,6 +271,7 @@ impl Engine {
                     hit.backend != BackendId::NONE && !packet.tables.services.serves(hit.backend);
                 if gone && !hit.reply && tuple.protocol == Protocol::Udp {
                     self.conntrack.remove(&hit);
+                    self.strays.add(self.conntrack.hash(&hit.to.reversed()), packet.now);
                     self.reclassified += 1;
                     return self.untracked(frame, arrival, packet, tuple);
                 }
@@ -345,11 +350,21 @@ impl Engine {
             Destination::Unallocated => Verdict::Drop(DropReason::ServiceAddressUnallocated),
             // An endpoint in the node's own network may be asked past its Services without our knowledge.
             Destination::Reply if arrival.origin == Origin::Kernel => to_kernel(arrival),
+            // A question of the backend's own, most likely. A datagram to nobody it talked to through a Service lately
+            // is let go as it is, and does not make a connection: whoever answers makes one.
+            Destination::Reply
+                if tuple.protocol == Protocol::Udp
+                    && !self.strays.contain(self.conntrack.hash(tuple), packet.now) =>
+            {
+                self.forward(frame, arrival, packet, Edit::Nothing)
+            }
             Destination::Masquerade { .. } | Destination::Reply => {
                 Verdict::Drop(DropReason::NoConnection)
             }
             Destination::Local => to_kernel(arrival),
-            Destination::Direct => self.open_direct(frame, arrival, packet, tuple),
+            Destination::Direct | Destination::Outbound => {
+                self.open_direct(frame, arrival, packet, tuple)
+            }
             Destination::Transit => self.forward(frame, arrival, packet, Edit::Nothing),
         }
     }
@@ -428,8 +443,8 @@ impl Engine {
         Some(self.config.affinity.choose(&visit, fresh, |index| choice.with_index(index)))
     }
 
-    /// A client that talks to a backend past the Service: its replies must be known, and told from those of its
-    /// connections through the Service (CTK-12). Nothing is translated unless they clash.
+    /// A client that talks to a backend past the Service, or a backend that is somebody's client itself: replies must be
+    /// known, and told from those of connections through the Service (CTK-12). Nothing is translated unless they clash.
     fn open_direct(
         &mut self,
         frame: &mut impl Frame,
@@ -437,7 +452,8 @@ impl Engine {
         packet: &Packet<'_>,
         tuple: &Tuple,
     ) -> Verdict {
-        let Some(state) = opening(packet.headers.kind) else {
+        let routed = packet.tables.fib.route(tuple.dst) != Route::Nowhere;
+        let Some(state) = opening(packet.headers.kind).filter(|_| routed) else {
             return self.forward(frame, arrival, packet, Edit::Nothing);
         };
         match self.connect(arrival, packet, tuple, tuple, false, state, BackendId::NONE) {

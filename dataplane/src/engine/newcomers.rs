@@ -68,8 +68,9 @@ impl Engine {
             Destination::Unallocated => {
                 Prospect::Done(Verdict::Drop(DropReason::ServiceAddressUnallocated))
             }
+            // What comes from a backend over UDP may be no reply.
             Destination::Masquerade { .. } | Destination::Reply
-                if arrival.origin == Origin::Wire =>
+                if arrival.origin == Origin::Wire && tuple.protocol != Protocol::Udp =>
             {
                 Prospect::Done(Verdict::Drop(DropReason::NoConnection))
             }

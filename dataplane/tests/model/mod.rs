@@ -79,6 +79,8 @@ pub struct Model {
     /// By Service: `None` when it is deleted.
     endpoints: [Option<Vec<Ends>>; SERVICES],
     arrivals: HashMap<(usize, Ends), u32>,
+    /// Up to when what a backend sends is known for a late answer.
+    late: HashMap<Flow, u64>,
     /// What is or was anybody's endpoint.
     known: HashSet<Ends>,
     /// The choice for a flow among given endpoints must never change.
@@ -93,6 +95,7 @@ impl Model {
             connections: vec![],
             endpoints: [None, None, None],
             arrivals: HashMap::new(),
+            late: HashMap::new(),
             known: HashSet::new(),
             choices: HashMap::new(),
         }
@@ -164,6 +167,9 @@ impl Model {
         let moved = flow.protocol == Udp && connection.of.is_some_and(|of| !self.serves(of));
         if !reply && (moved || flow.protocol == Tcp && reopens && flags & (SYN | ACK | RST) == SYN)
         {
+            if moved {
+                self.late.insert(connection.inside.reversed(), self.now + 60);
+            }
             self.connections.remove(number);
             return self.untracked(flow, flags, fate);
         }
@@ -238,13 +244,15 @@ impl Model {
             _ => {}
         }
         let masqueraded = flow.dst.0 == ip(self.f.node_in) && MASQUERADE.contains(&flow.dst.1);
-        if masqueraded || !opens && self.known.contains(&flow.src) {
+        let late = flow.protocol == Tcp || self.late.get(&flow).is_some_and(|&t| t > self.now);
+        if masqueraded || late && !opens && self.known.contains(&flow.src) {
             return dropped(DropReason::NoConnection);
         }
         if vip.is_some() {
             return dropped(DropReason::NoRoute);
         }
-        if self.known.contains(&flow.dst) {
+        let question = flow.protocol == Udp && self.known.contains(&flow.src);
+        if !question && (self.known.contains(&flow.dst) || self.known.contains(&flow.src)) {
             return self.direct(flow, flags, fate);
         }
         assert_eq!(*fate, self.forwarded(flow.packet(flags)), "transit {flow:?}");

@@ -26,6 +26,8 @@ pub fn cases() -> Vec<Case> {
             refused_by_the_backend(f),
             picked_up(f),
             unsolicited(f),
+            backend_as_client(f),
+            backend_asks_first(f),
             direct(f),
             direct_without_checksum(f),
             direct_and_by_vip(f, true),
@@ -264,14 +266,56 @@ fn unsolicited(f: Family) -> Case {
         .service("ns/web", &[web(f, Tcp, &[0]), web(f, Udp, &[0])])
         .pods(answer(f, 0, ACK), dropped(NoConnection))
         .pods(answer(f, 0, SYN | ACK), dropped(NoConnection))
-        .pods(udp(at(f.backends[0], 8080), at(f.client, 5000)), dropped(NoConnection))
         .pods(
             tcp(at(f.backends[0], 8080), at(f.node_in, MASQUERADE_PORT)).flags(ACK),
             dropped(NoConnection),
         )
-        // But the backend may be somebody's client, even from that port.
-        .pods(answer(f, 0, SYN), sent_out(answer(f, 0, SYN).ttl(63)))
+        .pods(udp(at(f.backends[0], 8080), at(f.node_in, MASQUERADE_PORT)), dropped(NoConnection))
         .then(|gateway| assert_eq!(gateway.connections(), 0))
+}
+
+/// CTK-10: a backend may be somebody's client, even from the port that it serves: both directions go as they are.
+fn backend_as_client(f: Family) -> Case {
+    let from = |flags| segment_of(at(f.backends[0], 8080), at(f.client, 123), flags);
+    let back = |flags| segment_of(at(f.client, 123), at(f.backends[0], 8080), flags);
+    let mut case = named("a backend opens a connection from its service port", f)
+        .service("ns/web", &[web(f, Tcp, &[0])]);
+    for (out, answer) in [(SYN, SYN | ACK), (ACK, ACK), (FIN | ACK, FIN | ACK), (ACK, ACK)] {
+        case = case
+            .pods(from(out), sent_out(from(out).ttl(63)))
+            .outside(back(answer), sent_in(back(answer).ttl(63)));
+    }
+    // One that is not known is a reply to nothing.
+    case.pods(segment_of(at(f.backends[0], 8080), at(f.client, 124), ACK), dropped(NoConnection))
+}
+
+/// CTK-10: over UDP only the past tells a question from a reply: to whom it answered through a Service lately it may not
+/// send as it is.
+fn backend_asks_first(f: Family) -> Case {
+    let (backend, peer) = (at(f.backends[0], 8080), at(f.client, 123));
+    let answer = udp(backend, at(f.client, 5000));
+    named("a backend sends from its service port first", f)
+        .service("ns/web", &[web(f, Udp, &[0])])
+        .pods(udp(backend, peer), sent_out(udp(backend, peer).ttl(63)))
+        .then(|gateway| assert_eq!(gateway.connections(), 0, "who answers makes the connection"))
+        .outside(udp(peer, backend), sent_in(udp(peer, backend).ttl(63)))
+        .pods(udp(backend, peer), sent_out(udp(backend, peer).ttl(63)))
+        .then(|gateway| assert_eq!(gateway.connections(), 1))
+        // It has no part in connections of the Service, which has moved to another backend.
+        .outside(asked(f), asked_at(f, 0))
+        .apply("ns/web", vec![web(f, Udp, &[1])])
+        .outside(asked(f), asked_at(f, 1))
+        .pods(answer.clone(), dropped(NoConnection))
+        .wait(58_000)
+        .pods(answer.clone(), dropped(NoConnection))
+        .pods(udp(backend, at(f.client, 124)), sent_out(udp(backend, at(f.client, 124)).ttl(63)))
+        .wait(2_000)
+        .pods(answer.clone(), sent_out(answer.ttl(63)))
+        .outside(asked(f), asked_at(f, 1))
+}
+
+fn segment_of(from: (std::net::IpAddr, u16), to: (std::net::IpAddr, u16), flags: u8) -> Packet {
+    tcp(from, to).flags(flags)
 }
 
 /// Past the Service: nothing is translated, in both directions.
@@ -418,6 +462,5 @@ fn idle_times(f: Family) -> Case {
         .wait(299_900)
         .outside(asked(f), asked_at(f, 0))
         .wait(306_000)
-        .pods(udp(at(f.backends[0], 8080), at(f.client, 5000)), dropped(NoConnection))
         .then(|gateway| assert_eq!(gateway.connections(), 0))
 }
