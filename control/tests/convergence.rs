@@ -14,7 +14,7 @@ use support::{assembly, problems, rows, settings};
 /// A step: what a source may say, in any order.
 #[derive(Clone, Debug)]
 enum Step {
-    Apply(Object),
+    Apply(Box<Object>),
     Delete(ObjectKey),
     /// A relist of a kind: those of the known objects whose bit is set.
     Reset(Kind, u32),
@@ -101,7 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
     let kind =
         prop::sample::select(&[Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::ServiceCidr]);
     prop_oneof![
-        6 => object().prop_map(Step::Apply),
+        6 => object().prop_map(|object| Step::Apply(Box::new(object))),
         2 => object().prop_map(|object| Step::Delete(object.key())),
         1 => (kind, any::<u32>()).prop_map(|(kind, some)| Step::Reset(kind, some)),
         2 => (0..30u64).prop_map(Step::Build),
@@ -148,8 +148,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Apply(object) => {
-                    known.insert(object.key(), object.clone());
-                    walked.take(Event::Apply(Change::of(object)), now);
+                    known.insert(object.key(), (*object).clone());
+                    walked.take(Event::Apply(Change::of(*object)), now);
                 }
                 Step::Delete(key) => {
                     known.remove(&key);
