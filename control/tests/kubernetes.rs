@@ -4,13 +4,12 @@ mod support;
 
 use std::time::Duration;
 
-use control::control::{Handle, Status};
+use control::control::Status;
 use control::source::Link;
-use control::source::kubernetes::{self, Scope};
+use control::source::kubernetes::Scope;
 use support::fake_api::FakeApi;
-use support::{rows, settings, start};
+use support::follow::{all_rows, following, following_all, until};
 use tokio::net::TcpListener;
-use tokio::task::LocalSet;
 use tokio::time;
 
 /// A Service `name` with one endpoint; `n` tells addresses apart.
@@ -29,31 +28,6 @@ fn slice(name: &str, n: u8) -> String {
 
 fn row(name: &str, n: u8) -> String {
     format!("demo/{name}:http/tcp 10.96.0.{n}:80 -> 10.0.0.{n}:8080")
-}
-
-/// Follows the server at `url` while `test` runs.
-async fn following(url: &str, test: impl AsyncFnOnce(Handle)) {
-    following_all(url, Scope::Addressed, test).await;
-}
-
-async fn following_all(url: &str, scope: Scope, test: impl AsyncFnOnce(Handle)) {
-    let (handle, tasks): (Handle, LocalSet) = start(settings("{}"));
-    let config = kube::Config::new(url.parse().expect("a URL"));
-    let client = kubernetes::client(config).expect("a client");
-    tasks.spawn_local(kubernetes::run(client, scope, handle.clone()));
-    let limit = Duration::from_secs(30);
-    tasks.run_until(time::timeout(limit, test(handle))).await.expect("in time");
-}
-
-async fn all_rows(handle: &Handle) -> Vec<String> {
-    handle.inspect(|view| rows(view.assembly)).await.expect("runs")
-}
-
-/// Waits until the workers have exactly these rows.
-async fn until(handle: &Handle, expected: &[String]) {
-    while all_rows(handle).await != expected {
-        time::sleep(Duration::from_millis(2)).await;
-    }
 }
 
 fn connected(status: &Status) -> bool {

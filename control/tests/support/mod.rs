@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod fake_api;
+pub(crate) mod follow;
 
 use std::time::{Duration, Instant};
 

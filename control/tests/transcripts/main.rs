@@ -12,5 +12,7 @@ mod exempt;
 mod file;
 mod imply;
 mod listen;
+mod player;
+mod replay;
 #[path = "../support/mod.rs"]
 mod support;

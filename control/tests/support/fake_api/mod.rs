@@ -87,9 +87,14 @@ impl FakeApi {
             api.add_namespace(namespace);
         }
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let router = Router::new().fallback(serve::answer).with_state(api.clone());
+        let router = api.router();
         tokio::spawn(async move { axum::serve(listener, router).await });
         (api, url)
+    }
+
+    /// The server without a socket, for one that answers some requests itself.
+    pub(crate) fn router(&self) -> Router {
+        Router::new().fallback(serve::answer).with_state(self.clone())
     }
 
     /// Creates or changes objects of any kind, written as YAML in any number of documents.

@@ -9,6 +9,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde_json::{Value, json};
+use tokio::task::yield_now;
 
 use super::clock::Waiter;
 use super::failure::Failure;
@@ -140,6 +141,8 @@ impl Watch {
                 Step::End => return None,
                 Step::Break => {
                     self.over = true;
+                    // What was said before goes out first.
+                    yield_now().await;
                     return Some(Err(io::ErrorKind::ConnectionReset.into()));
                 }
                 Step::Wait => {
