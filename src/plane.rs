@@ -89,6 +89,7 @@ impl Prepared {
                 name: port.twin.clone(),
                 mac: *mac,
                 mtu: port.mtu,
+                mss_clamp: port.mss_clamp,
                 addresses: port.addresses.clone(),
             };
             let twin = Twin::create(&netlink, twin).await?;

@@ -80,6 +80,7 @@ impl Process {
                     PortSpec {
                         addresses: vec!["192.0.2.1".parse().expect("valid")],
                         mtu: 1500,
+                        mss_clamp: None,
                         mac: [2; 6],
                     };
                     2

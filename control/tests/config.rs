@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use control::config::{Config, Device, HugePages, Idle, LogFormat, Source};
 use control::settings::Role;
+use dataplane::fib::MssClamp;
 
 fn parse(text: &str) -> Config {
     Config::parse(text, "f.yaml").unwrap_or_else(|errors| panic!("{errors}"))
@@ -29,6 +30,8 @@ fn the_example_has_every_key() {
     assert_eq!(uplink.routes[0].to.to_string(), "0.0.0.0/0");
     assert_eq!(uplink.routes[1].via.to_string(), "fe80::1");
     assert_eq!(uplink.announce[0].to_string(), "192.0.2.128/25");
+    assert_eq!(uplink.mss_clamp, Some(MssClamp { v4: 1460, v6: 1440 }));
+    assert_eq!(cluster.mss_clamp, None);
     assert_eq!(cluster.device, Device::Vdev("net_af_packet0,iface=eth1".into()));
     assert_eq!((cluster.mtu, cluster.twin.as_str()), (1500, "vg-cluster"));
     assert_eq!(config.workers.cores, Some(vec![1, 2]));
@@ -158,7 +161,7 @@ fn every_mistake_has_its_place_and_its_words() {
         (
             "ports:\n  - name: a\n    adresses: []\n",
             "3:5: unknown key `adresses` (did you mean `addresses`?); allowed here: name, pci, vdev, mtu, \
-             descriptors, addresses, routes, twin, announce",
+             mssClamp, descriptors, addresses, routes, twin, announce",
         ),
         (
             "services: {nodeips: []}\n",
@@ -232,6 +235,10 @@ fn every_mistake_has_its_place_and_its_words() {
         (
             "ports: [{name: a, vdev: net_null0, mtu: 64}]\n",
             "1:41: `mtu: 64`: expected a whole number from 1280 to 9702",
+        ),
+        (
+            "ports: [{name: a, vdev: net_null0, mssClamp: 100}]\n",
+            "1:46: `mssClamp: 100`: expected a whole number from 536 to 9662, or auto",
         ),
         (
             "ports: [{name: a, vdev: net_null0, descriptors: many}]\n",

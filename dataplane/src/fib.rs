@@ -43,6 +43,31 @@ pub struct PortSpec {
     pub mtu: u16,
     /// Addresses of the kernel twin, primary first in each family: sources of ICMP errors and masquerade.
     pub addresses: Vec<IpAddr>,
+    /// The largest TCP segments that connections through the port may agree on, if that is limited.
+    pub mss_clamp: Option<MssClamp>,
+}
+
+/// Largest TCP segments, in bytes without headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MssClamp {
+    /// Over IPv4.
+    pub v4: u16,
+    /// Over IPv6.
+    pub v6: u16,
+}
+
+impl MssClamp {
+    /// The same for both families.
+    #[must_use]
+    pub fn of(bytes: u16) -> Self {
+        Self { v4: bytes, v6: bytes }
+    }
+
+    /// What fits packets of this size behind headers without options.
+    #[must_use]
+    pub fn of_mtu(mtu: u16) -> Self {
+        Self { v4: mtu.saturating_sub(40), v6: mtu.saturating_sub(60) }
+    }
 }
 
 /// A route.
@@ -211,6 +236,20 @@ impl Fib {
     #[inline]
     pub fn port(&self, port: PortId) -> &PortSpec {
         &self.ports[usize::from(port)]
+    }
+
+    /// The largest TCP segment that a connection through both ports may agree on; `None` leaves it to its ends.
+    #[must_use]
+    #[inline]
+    pub fn mss(&self, ports: [PortId; 2], v4: bool) -> Option<u16> {
+        let clamps = ports.into_iter().filter_map(|port| self.port(port).mss_clamp);
+        clamps.map(|clamp| if v4 { clamp.v4 } else { clamp.v6 }).min()
+    }
+
+    /// Whether any port limits it.
+    #[must_use]
+    pub fn clamps_mss(&self) -> bool {
+        self.ports.iter().any(|port| port.mss_clamp.is_some())
     }
 
     /// The primary address of a port in a family.

@@ -15,7 +15,9 @@ const V4_DST: usize = 16;
 const V6_HOP_LIMIT: usize = 7;
 const V6_SRC: usize = 8;
 const V6_DST: usize = 24;
+const TCP_DATA_OFFSET: usize = 12;
 const TCP_CHECKSUM: usize = 16;
+const TCP_HEADER: usize = 20;
 const UDP_CHECKSUM: usize = 6;
 const SCTP_CHECKSUM: usize = 8;
 
@@ -175,6 +177,37 @@ pub fn translate_error(
     }
     // The parser dropped errors with a wrong checksum, so computing it anew repairs nothing.
     icmp_checksum(frame, headers, src, to.dst);
+}
+
+/// Lowers the maximum segment size (RFC 9293 section 3.7.1) that the TCP header from `l4` on announces to `most`, if it
+/// announces more. Nothing of it lies beyond `end`; options that contradict themselves stay as they are.
+pub fn clamp_mss(frame: &mut [u8], l4: usize, end: usize, most: u16) {
+    const OPTION_END: u8 = 0;
+    const OPTION_NOP: u8 = 1;
+    const OPTION_MSS: [u8; 2] = [2, 4];
+    let Some(header) = frame.get_mut(l4..end) else { return };
+    let len = header.get(TCP_DATA_OFFSET).map_or(0, |offset| usize::from(offset >> 4) * 4);
+    let len = len.min(header.len());
+    let mut at = TCP_HEADER;
+    while at + 4 <= len {
+        at += match [header[at], header[at + 1]] {
+            [OPTION_END, _] => return,
+            [OPTION_NOP, _] => 1,
+            OPTION_MSS => {
+                let [old, new] = [word(header, at + 2), most];
+                if old > new {
+                    set_word(header, at + 2, new);
+                    // At an odd place each of its bytes is in the other half of a word of the sum.
+                    let odd = at % 2 == 1;
+                    let [old, new] = if odd { [old, new].map(u16::swap_bytes) } else { [old, new] };
+                    update(header, TCP_CHECKSUM, Delta::default().word(old, new));
+                }
+                return;
+            }
+            [_, len] if len >= 2 => usize::from(len),
+            _ => return,
+        };
+    }
 }
 
 /// One hop: TTL or hop limit minus one. The caller has checked that it is above one.

@@ -24,6 +24,8 @@ mod lifetime;
 mod limits;
 #[path = "packets/malformed.rs"]
 mod malformed;
+#[path = "packets/mss.rs"]
+mod mss;
 #[path = "packets/sctp.rs"]
 mod sctp;
 #[path = "packets/tallies.rs"]
@@ -185,6 +187,7 @@ fn all() -> Vec<Case> {
         kernel::cases(),
         lifetime::cases(),
         limits::cases(),
+        mss::cases(),
         sctp::cases(),
         affinity::cases(),
     ]
@@ -216,8 +219,8 @@ macro_rules! run_tables {
 
 mod tables {
     run_tables!(
-        malformed, verdicts, transit, answers, icmp, fragments, kernel, lifetime, limits, sctp,
-        affinity
+        malformed, verdicts, transit, answers, icmp, fragments, kernel, lifetime, limits, mss,
+        sctp, affinity
     );
 }
 

@@ -79,10 +79,12 @@ fn ports(r: &mut Report<'_>, ports: Vec<serde_saphyr::Spanned<file::Port>>) -> V
             addresses.insert(r, *at, net.addr());
         }
         let own: Vec<IpNet> = own.into_iter().map(|(net, _)| net).collect();
+        let mtu = r.value("mtu", &port.mtu, value::number(1280..=9702)).unwrap_or(1500);
         read.push(Port {
             name,
             device,
-            mtu: r.value("mtu", &port.mtu, value::number(1280..=9702)).unwrap_or(1500),
+            mtu,
+            mss_clamp: r.value("mssClamp", &port.mss_clamp, value::mss_clamp(mtu)),
             descriptors: r
                 .value("descriptors", &port.descriptors, value::number(64..=32_768))
                 .unwrap_or(1024),

@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use dataplane::fib::MssClamp;
 use hickory_resolver::proto::rr::Name;
 use ipnet::IpNet;
 
@@ -65,6 +66,8 @@ pub struct Port {
     pub device: Device,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+    /// The largest TCP segments that connections through the port may agree on.
+    pub mss_clamp: Option<MssClamp>,
     /// Receive and transmit descriptors per queue.
     pub descriptors: u16,
     /// Addresses the kernel twin gets, with the length of their network.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dataplane::conntrack::state::Timeouts;
+use dataplane::fib::MssClamp;
 
 use hickory_resolver::proto::rr::Name;
 use ipnet::IpNet;
@@ -33,6 +34,18 @@ pub(super) fn word<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&str) -> Par
             let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             format!("expected one of {}{}", words.join(", "), did_you_mean(text, &words))
         })
+    }
+}
+
+/// The largest TCP segments, or `auto` for what a port's MTU leaves.
+pub(super) fn mss_clamp(mtu: u16) -> impl Fn(&str) -> Parsed<MssClamp> {
+    move |text| {
+        if text == "auto" {
+            return Ok(MssClamp::of_mtu(mtu));
+        }
+        // What every host of IPv4 can take, to what the largest MTU leaves.
+        let bytes = number(536..=9662)(text);
+        bytes.map(MssClamp::of).map_err(|expected| format!("{expected}, or auto"))
     }
 }
 

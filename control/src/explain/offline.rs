@@ -90,6 +90,11 @@ fn stand_in(locals: Vec<IpAddr>) -> FibSpec {
         prefix: IpNet::new(address, 0).expect("no bits are always fine"),
         to: RouteTo::Port { port: 0, gateway: None },
     });
-    let port = PortSpec { mac: [0x02, 0, 0, 0, 0, 2], mtu: 1500, addresses: MASQUERADE.to_vec() };
+    let port = PortSpec {
+        mac: [0x02, 0, 0, 0, 0, 2],
+        mtu: 1500,
+        addresses: MASQUERADE.to_vec(),
+        mss_clamp: None,
+    };
     FibSpec { ports: vec![port], routes: routes.into(), neighbors: Vec::new(), locals }
 }

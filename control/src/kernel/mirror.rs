@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::fib::{FibSpec, Mac};
+use dataplane::fib::{FibSpec, Mac, MssClamp};
 use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
 use rtnetlink::packet_core::{
@@ -66,6 +66,8 @@ pub struct MirroredPort {
     pub mac: Mac,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+    /// The largest TCP segments that connections through it may agree on.
+    pub mss_clamp: Option<MssClamp>,
     /// Addresses in the order of the configuration: the first of a family is its primary.
     pub configured: Vec<IpAddr>,
 }

@@ -202,7 +202,7 @@ impl Observed {
             .collect();
         ranked.sort_unstable();
         let addresses = ranked.into_iter().map(|(_, _, _, ip)| ip).collect();
-        PortSpec { mac: port.mac, mtu: port.mtu, addresses }
+        PortSpec { mac: port.mac, mtu: port.mtu, addresses, mss_clamp: port.mss_clamp }
     }
 }
 
@@ -228,7 +228,13 @@ mod tests {
 
     fn observed() -> Observed {
         let mac = [2, 0, 0, 0, 0, 1];
-        Observed::new(vec![MirroredPort { index: TWIN, mac, mtu: 1500, configured: vec![] }])
+        Observed::new(vec![MirroredPort {
+            index: TWIN,
+            mac,
+            mtu: 1500,
+            mss_clamp: None,
+            configured: vec![],
+        }])
     }
 
     fn ip(text: &str) -> IpAddr {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
-use dataplane::fib::Mac;
+use dataplane::fib::{Mac, MssClamp};
 use dataplane::nic::Frame;
 use futures::TryStreamExt;
 use ipnet::IpNet;
@@ -44,6 +44,8 @@ pub struct TwinConfig {
     pub mac: Mac,
     /// Largest IP packet of the port, in bytes.
     pub mtu: u16,
+    /// For the mirror: see [`MirroredPort::mss_clamp`].
+    pub mss_clamp: Option<MssClamp>,
     /// Addresses with their prefix lengths; the first of a family is its primary.
     pub addresses: Vec<IpNet>,
 }
@@ -147,6 +149,7 @@ impl Twin {
             index: self.index,
             mac: self.config.mac,
             mtu: self.config.mtu,
+            mss_clamp: self.config.mss_clamp,
             configured: self.config.addresses.iter().map(IpNet::addr).collect(),
         }
     }

@@ -50,7 +50,7 @@ pub(crate) struct Node {
 
 pub(crate) fn config(addresses: &[&str]) -> TwinConfig {
     let addresses = addresses.iter().map(|net| net.parse().expect("a prefix")).collect();
-    TwinConfig { name: NAME.into(), mac: MAC, mtu: 1400, addresses }
+    TwinConfig { name: NAME.into(), mac: MAC, mtu: 1400, mss_clamp: None, addresses }
 }
 
 /// Runs a case on a runtime of its own; whatever it started ends with it.

@@ -69,6 +69,12 @@ impl Engine {
         if verdict != Verdict::Punt {
             rewrite::decrement_ttl(bytes, headers);
         }
+        if let Kind::Tcp { flags, .. } = headers.kind
+            && flags & SYN != 0
+            && let Some(most) = tables.fib.mss([arrival.port, port], headers.v4)
+        {
+            rewrite::clamp_mss(bytes, headers.l4, headers.end, most);
+        }
         ethernet::address(bytes, mac, egress.mac);
         verdict
     }

@@ -39,6 +39,7 @@ use answers::{advertise, announces, answered, arp};
 use elsewhere::Elsewhere;
 pub use express::{Passage, Prepared};
 use forward::lacks_checksum;
+use newcomers::Foreseen;
 pub use newcomers::Prospect;
 use strays::Strays;
 
@@ -79,7 +80,7 @@ pub struct Engine {
     rejects: RateLimit,
     icmp_errors: RateLimit,
     /// Connections that the burst at hand opens; never more than a burst.
-    openings: Vec<Welcome>,
+    openings: Vec<Foreseen>,
     elsewhere: Elsewhere,
     strays: Strays,
     /// UDP flows that were moved away from a backend that no longer serves.
@@ -115,14 +116,6 @@ enum Edit {
     Nothing,
     Packet { from: Tuple, to: Tuple },
     Quoted { answer: Tuple, to: Tuple, quoted_l3: usize, quoted_l4: usize },
-}
-
-/// A connection that is about to be opened: the way to its backend, and whose it is.
-#[derive(Clone, Copy, Debug)]
-struct Welcome {
-    opening: Opening,
-    hop: Hop,
-    place: Place,
 }
 
 /// Everything about the packet at hand that does not change while it is decided.

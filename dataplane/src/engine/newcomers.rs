@@ -19,6 +19,17 @@ pub enum Prospect {
     Refer,
 }
 
+/// A connection that the burst at hand opens, and the way of its first packet.
+#[derive(Debug)]
+pub(super) struct Foreseen {
+    opening: Opening,
+    hop: Hop,
+    /// The largest segment that a SYN may announce.
+    mss: Option<u16>,
+    /// Where it is counted.
+    place: Place,
+}
+
 impl Engine {
     /// Where an ordinary packet of an unknown flow goes.
     pub fn foresee(
@@ -58,7 +69,10 @@ impl Engine {
                 }
             }
             Destination::Transit => {
-                transit(frame, prepared, &tuple, tables).map_or(Prospect::Refer, Prospect::Done)
+                // Whether a SYN announces too large segments is looked at on the whole way.
+                let clamped = flags & SYN != 0 && tables.fib.clamps_mss();
+                let sent = (!clamped).then(|| transit(frame, prepared, &tuple, tables)).flatten();
+                sent.map_or(Prospect::Refer, Prospect::Done)
             }
             Destination::VipPortUnknown { cluster }
                 if !tables.node.rejects_unknown_port(cluster) =>
@@ -116,7 +130,9 @@ impl Engine {
         opening.hashes.iter().for_each(|&hash| self.elsewhere.prefetch(hash));
         let place = found.row.place;
         self.config.tallies.prefetch(place);
-        self.openings.push(Welcome { opening, hop, place });
+        let syn = flags & SYN != 0;
+        let mss = if syn { tables.fib.mss([arrival.port, hop.port], to.dst.is_v4()) } else { None };
+        self.openings.push(Foreseen { opening, hop, mss, place });
         Some(())
     }
 
@@ -128,7 +144,7 @@ impl Engine {
         prepared: &Prepared,
         newcomer: usize,
     ) -> Option<PortId> {
-        let Welcome { opening, hop, place } = self.openings.get(newcomer)?;
+        let Foreseen { opening, hop, mss, place } = self.openings.get(newcomer)?;
         let (Prepared::V4(Sought { ip_len, .. }) | Prepared::V6(Sought { ip_len, .. })) = prepared
         else {
             return None;
@@ -147,6 +163,11 @@ impl Engine {
                 rewrite::ordinary_v6(bytes, &lookup.key, &Key::of(&opening.to), &hop.ethernet)?;
             }
             Prepared::Other => return None,
+        }
+        if let Some(most) = *mss {
+            let header = if opening.to.dst.is_v4() { 20 } else { 40 };
+            let (l4, end) = (ethernet::HEADER + header, ethernet::HEADER + usize::from(*ip_len));
+            rewrite::clamp_mss(bytes, l4, end, most);
         }
         Some(hop.port)
     }

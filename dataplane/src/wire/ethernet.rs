@@ -11,7 +11,8 @@ pub const ARP: u16 = 0x0806;
 pub const IPV6: u16 = 0x86dd;
 const VLAN: u16 = 0x8100;
 
-const HEADER: usize = 14;
+/// Bytes of the header, without a tag.
+pub const HEADER: usize = 14;
 const TAG: usize = 4;
 
 /// Length of an ARP packet for IPv4 over Ethernet.

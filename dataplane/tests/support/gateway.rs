@@ -172,7 +172,12 @@ pub fn at(address: &str, port: u16) -> (IpAddr, u16) {
 }
 
 fn network() -> FibSpec {
-    let addresses = |list: [&str; 2]| list.map(ip).to_vec();
+    let port = |mac, addresses: [&str; 2]| PortSpec {
+        mac,
+        mtu: 1500,
+        addresses: addresses.map(ip).to_vec(),
+        mss_clamp: None,
+    };
     let to = |prefix: &str, port, gateway: Option<&str>| RouteSpec {
         prefix: prefix.parse().expect("a prefix"),
         to: RouteTo::Port { port, gateway: gateway.map(ip) },
@@ -182,8 +187,8 @@ fn network() -> FibSpec {
         [V4, V6].into_iter().flat_map(|f| [f.pod, f.backends[0], f.backends[1], f.backends[2]]);
     FibSpec {
         ports: vec![
-            PortSpec { mac: OUT_MAC, mtu: 1500, addresses: addresses([V4.node_out, V6.node_out]) },
-            PortSpec { mac: IN_MAC, mtu: 1500, addresses: addresses([V4.node_in, V6.node_in]) },
+            port(OUT_MAC, [V4.node_out, V6.node_out]),
+            port(IN_MAC, [V4.node_in, V6.node_in]),
         ],
         routes: vec![
             to("192.0.2.0/24", OUT, None),

@@ -154,7 +154,7 @@ fn row(kind: Kind, number: u32) -> ServicePort {
 
 fn fib() -> FibSpec {
     let addresses = |v4, v6| vec![IpAddr::V4(v4), IpAddr::V6(v6)];
-    let port = |mac, addresses| PortSpec { mac, mtu: 1500, addresses };
+    let port = |mac, addresses| PortSpec { mac, mtu: 1500, addresses, mss_clamp: None };
     let out =
         addresses(Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
     let inside = addresses(Ipv4Addr::new(10, 0, 0, 1), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));

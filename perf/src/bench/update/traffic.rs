@@ -38,6 +38,7 @@ pub(super) fn network() -> FibSpec {
             mac: GATEWAY,
             mtu: 1500,
             addresses: vec!["192.0.2.1".parse().expect("an address")],
+            mss_clamp: None,
         }],
         routes: vec![
             route("192.0.2.0/24", None),
