@@ -5,11 +5,14 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::ops::{Add, Sub};
 use std::time::Instant;
 
 use dataplane::hash::HashKey;
 use dataplane::service::writer::ServiceWriter;
 use dataplane::service::{FrontendAt, ServicePort, ServiceTable};
+use serde::Serialize;
 
 use crate::claims::{Claim, Claims};
 use crate::cluster::NodeFacts;
@@ -43,7 +46,8 @@ pub struct Assembly {
 }
 
 /// How much there is of something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Sizes {
     /// Services with rows.
     pub services: usize,
@@ -51,6 +55,32 @@ pub struct Sizes {
     pub rows: usize,
     /// Endpoints over all rows.
     pub endpoints: usize,
+    /// Rows that drop what comes to the cluster IP: internalTrafficPolicy is Local and all endpoints are elsewhere
+    /// (REJ-2, REJ-11).
+    pub no_local_internal: usize,
+    /// Rows that drop what comes from outside: externalTrafficPolicy is Local and all endpoints are elsewhere (REJ-3,
+    /// REJ-11).
+    pub no_local_external: usize,
+}
+
+impl Sizes {
+    fn with(self, other: Self) -> Self {
+        self.join(other, usize::add)
+    }
+
+    fn without(self, other: Self) -> Self {
+        self.join(other, usize::sub)
+    }
+
+    fn join(self, other: Self, each: fn(usize, usize) -> usize) -> Self {
+        Self {
+            services: each(self.services, other.services),
+            rows: each(self.rows, other.rows),
+            endpoints: each(self.endpoints, other.endpoints),
+            no_local_internal: each(self.no_local_internal, other.no_local_internal),
+            no_local_external: each(self.no_local_external, other.no_local_external),
+        }
+    }
 }
 
 impl Assembly {
@@ -317,10 +347,16 @@ impl Assembly {
             let local = row.locals().map(<[_]>::len).max().unwrap_or_default();
             if row.cluster.is_empty() { local } else { row.cluster.len() }
         });
+        let no_local = |list: fn(&ServicePort) -> &Option<Vec<SocketAddr>>| {
+            let is_empty = |row: &ServicePort| list(row).as_ref().is_some_and(Vec::is_empty);
+            rows.iter().filter(|row| row.has_endpoints && is_empty(row)).count()
+        };
         let new = Sizes {
             services: usize::from(!rows.is_empty()),
             rows: rows.len(),
             endpoints: endpoints.sum(),
+            no_local_internal: no_local(|row| &row.internal_local),
+            no_local_external: no_local(|row| &row.external_local),
         };
         let old = if rows.is_empty() {
             self.sizes.remove(name)
@@ -328,9 +364,7 @@ impl Assembly {
             self.sizes.insert(name.clone(), new)
         };
         let old = old.unwrap_or_default();
-        self.total.services = self.total.services + new.services - old.services;
-        self.total.rows = self.total.rows + new.rows - old.rows;
-        self.total.endpoints = self.total.endpoints + new.endpoints - old.endpoints;
+        self.total = self.total.with(new).without(old);
     }
 }
 

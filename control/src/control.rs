@@ -97,12 +97,9 @@ pub struct Ended;
 pub struct Status {
     /// Whether a complete list of all objects has been published.
     pub synced: bool,
-    /// Services with rows.
-    pub services: usize,
-    /// Rows: ports times families.
-    pub rows: usize,
-    /// Endpoints over all rows.
-    pub endpoints: usize,
+    /// How much there is.
+    #[serde(flatten)]
+    pub sizes: Sizes,
     /// Number of the newest tables.
     pub generation: u64,
     /// The newest number that every worker has acknowledged.
@@ -277,12 +274,11 @@ impl Control {
     }
 
     fn report(&mut self) {
-        let Sizes { services, rows, endpoints } = self.assembly.sizes();
         let news = self.assembly.has_new_problems();
         let (assembly, publisher) = (&self.assembly, &self.publisher);
         self.status.send_modify(|status| {
             status.synced = assembly.complete();
-            (status.services, status.rows, status.endpoints) = (services, rows, endpoints);
+            status.sizes = assembly.sizes();
             status.generation = publisher.generation();
             status.acknowledged = publisher.acknowledged();
             status.retired = publisher.retired();

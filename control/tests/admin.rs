@@ -16,12 +16,12 @@ use control::admin::{
 use control::assembly::Assembly;
 use control::cluster::NodeFacts;
 use control::control::{Control, Handle, Update};
-use control::object::Kind;
 use control::object::node::Leaving;
+use control::object::{Kind, Object, Slice};
 use control::publish::TablesPublisher;
 use control::settings::Settings;
 use control::source::manifests::Manifests;
-use control::source::{Event, Link};
+use control::source::{Change, Event, Link};
 use dataplane::counters::WorkerCounters;
 use dataplane::fib::{Fib, FibSpec, PortSpec};
 use dataplane::hash::HashKey;
@@ -29,6 +29,7 @@ use dataplane::service::ServiceTable;
 use dataplane::snapshot::{self, Reader};
 use dataplane::tables::Tables;
 use dataplane::verdict::DropReason;
+use k8s_openapi::jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -732,6 +733,105 @@ fn metrics_are_openmetrics_with_every_family() {
     assert_eq!(names.len(), all, "every family once");
 }
 
+/// Whoever comes from kube-proxy finds its figures here: the page says which is which.
+#[test]
+fn syn_7_figures_of_kube_proxy_have_their_like() {
+    let (process, dir) = (Process::running(), Dir::new());
+    let running = Running::start(&process, &dir.socket());
+    let (_, body) = running.get("/metrics", "*/*");
+    let page = include_str!("../../docs/metrics.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `kubeproxy_")).collect();
+    assert!(rows.len() >= 8, "{rows:?}");
+    for row in rows {
+        let names = row.split('`').filter(|name| name.starts_with("vipgate_"));
+        let mut found = 0;
+        for name in names {
+            assert!(body.contains(&format!("\n# HELP {name} ")), "{name} of {row}");
+            found += 1;
+        }
+        assert!(found > 0, "{row}");
+    }
+}
+
+#[test]
+fn syn_8_eps_12_a_change_is_timed_from_the_instant_the_object_names() {
+    let mut process = Process::running();
+    let dir = Dir::new();
+    let running = Running::start(&process, &dir.socket());
+    let slice = "{metadata: {name: late, namespace: shop, labels: {kubernetes.io/service-name: web}}, addressType: IPv4,
+         ports: [{name: https, port: 8443}], endpoints: [{addresses: [10.0.1.9]}]}";
+    let slice = serde_saphyr::from_str(slice).expect("readable");
+    let slice = Slice::parse(&slice).expect("named").object;
+    let trigger = Some(Timestamp::now());
+    let change = Change { trigger, ..Change::of(Object::Slice(slice)) };
+    let generation = process.control.status().generation;
+    process.send(Event::Apply(change));
+    let published = process.control.wait_for(|status| status.generation > generation);
+    runtime().block_on(published).expect("the control loop runs");
+    process.refresh();
+    until("the last worker has it", || {
+        let (_, body) = running.get("/metrics", "*/*");
+        let count = "vipgate_endpoint_programming_duration_seconds_count 1";
+        body.lines().any(|line| line == count)
+    });
+    // Upstream promises half a minute.
+    let (_, body) = running.get("/metrics", "*/*");
+    let soon = "vipgate_endpoint_programming_duration_seconds_bucket{le=\"30.0\"} 1";
+    assert!(body.lines().any(|line| line == soon), "{body}");
+}
+
+#[test]
+fn rej_11_ports_without_local_endpoint_are_counted() {
+    let process = Process::new();
+    let settings: Settings = serde_saphyr::from_str("{nodeName: here}").expect("valid");
+    runtime().block_on(process.control.send(Update::Settings(settings))).expect("it runs");
+    let dir = Dir::new();
+    let running = Running::start(&process, &dir.socket());
+    let here = "{addresses: [10.0.1.2], nodeName: here}";
+    let there = "{addresses: [10.0.1.3], nodeName: there}";
+    let leaving = "{addresses: [10.0.1.4], nodeName: here, conditions: {ready: false, serving: true, terminating: true}}";
+    let starting =
+        "{addresses: [10.0.1.5], nodeName: here, conditions: {ready: false, serving: false}}";
+    let (internal, external) = ("internalTrafficPolicy: Local", "externalTrafficPolicy: Local");
+    let both = format!("{internal}, {external}");
+    let reachable = "externalIPs: [203.0.113.1]";
+    for (policy, way_in, endpoints, expected) in [
+        (internal, reachable, vec![there], (1, 0)),
+        (external, reachable, vec![there], (0, 1)),
+        (&both, reachable, vec![there], (1, 1)),
+        (&both, reachable, vec![there, starting], (1, 1)),
+        // Served, if only by an endpoint that drains.
+        (&both, reachable, vec![there, here], (0, 0)),
+        (&both, reachable, vec![there, leaving], (0, 0)),
+        // No endpoint at all is refused, not dropped.
+        (&both, reachable, vec![], (0, 0)),
+        (&both, reachable, vec![starting], (0, 0)),
+        // Nobody comes from outside.
+        (&both, "externalIPs: []", vec![there], (1, 0)),
+        ("externalTrafficPolicy: Cluster", reachable, vec![there], (0, 0)),
+    ] {
+        // Two ports count twice, one without slice port not.
+        let ports = "[{name: a, port: 80}, {name: b, port: 81}, {name: c, port: 82}]";
+        let endpoints = endpoints.join(", ");
+        process.load(&format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{clusterIP: 172.30.0.1, {way_in}, {policy}, ports: {ports}}}}}
+---
+{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: web-1, labels: {{kubernetes.io/service-name: web}}}}, addressType: IPv4, ports: [{{name: a, port: 1}}, {{name: b, port: 2}}], endpoints: [{endpoints}]}}"
+        ));
+        let (internal, external) = (2 * expected.0, 2 * expected.1);
+        until(&format!("{policy}, {way_in}, {endpoints}"), || {
+            let (_, body) = running.get("/metrics", "*/*");
+            let has = |policy: &str, count: usize| {
+                let line = format!(
+                    "vipgate_service_rows_without_local_endpoints{{traffic_policy=\"{policy}\"}} {count}"
+                );
+                body.lines().any(|found| found == line)
+            };
+            has("internal", internal) && has("external", external)
+        });
+    }
+}
+
 #[test]
 fn the_screen_is_readable() {
     let expected = "\
@@ -861,6 +961,7 @@ fn screen() -> Status {
             services: 2,
             rows: 2,
             endpoints: 12_000,
+            ..TableStatus::default()
         },
         pools: vec![PoolStatus { name: "packets".to_owned(), size: 65_535, free: 60_000 }],
     }

@@ -174,6 +174,7 @@ async fn relist_that_breaks_with(code: u16) {
     .await;
 }
 
+/// SYN-5.
 #[tokio::test]
 async fn i12_a_relist_cut_off_by_an_error_leaves_no_trace() {
     relist_that_breaks_with(500).await;

@@ -261,7 +261,7 @@ async fn changes_of_files_reach_the_workers() {
     let test = async {
         let done = |services| {
             move |status: &control::control::Status| {
-                status.services == services && status.acknowledged == status.generation
+                status.sizes.services == services && status.acknowledged == status.generation
             }
         };
         let status = handle.wait_for(done(1)).await.expect("runs");

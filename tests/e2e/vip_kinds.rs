@@ -54,6 +54,7 @@ fn udp_through_every_vip_kind_v4_and_v6() {
     }
 }
 
+/// MSQ-8: those whose source is kept are answered because the backends' way back leads through the gateway.
 /// CTK-12: connections to several VIPs from one client port can end at one backend, and must not be mixed there.
 #[test]
 fn one_client_port_talks_to_all_vips_at_once() {

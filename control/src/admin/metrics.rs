@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use dataplane::stages::Stage;
 use dataplane::verdict::DropReason;
@@ -67,6 +68,17 @@ impl Collector for Admin {
             &latency.acknowledge,
         )?;
         source(&mut out, &status.source)?;
+        let control = self.control.status();
+        out.one_gauge(
+            "last_change_timestamp_seconds",
+            "When objects were last heard of, in seconds since 1970; 0 before",
+            unix_seconds(control.last_event),
+        )?;
+        out.one_gauge(
+            "last_publish_timestamp_seconds",
+            "When tables were last handed out, in seconds since 1970; 0 before",
+            unix_seconds(control.last_publish),
+        )?;
         dns(&mut out, &self.dns)?;
         let pool = |value: fn(&super::PoolStatus) -> u64| {
             status.pools.iter().map(move |pool| ([("pool", pool.name.clone())], value(pool)))
@@ -220,7 +232,13 @@ fn tables(out: &mut Out<'_>, status: &Status) -> fmt::Result {
     )?;
     out.one_gauge("services", "Services in the tables", count(tables.services))?;
     out.one_gauge("service_rows", "Ports of Services, times families", count(tables.rows))?;
-    out.one_gauge("endpoints", "Endpoints of all ports of Services", count(tables.endpoints))
+    out.one_gauge("endpoints", "Endpoints of all ports of Services", count(tables.endpoints))?;
+    let no_local = [("internal", tables.no_local_internal), ("external", tables.no_local_external)];
+    out.gauge(
+        "service_rows_without_local_endpoints",
+        "Rows that drop packets, for by this policy only local endpoints count and all are elsewhere",
+        no_local.map(|(policy, rows)| ([("traffic_policy", policy.to_owned())], count(rows))),
+    )
 }
 
 fn source(out: &mut Out<'_>, source: &super::SourceStatus) -> fmt::Result {
@@ -237,6 +255,11 @@ fn source(out: &mut Out<'_>, source: &super::SourceStatus) -> fmt::Result {
         "Things that are wrong with objects, or worth knowing",
         problems,
     )
+}
+
+fn unix_seconds(time: Option<SystemTime>) -> u64 {
+    let since_1970 = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since_1970.map_or(0, |since| since.as_secs())
 }
 
 fn dns(out: &mut Out<'_>, dns: &Counters) -> fmt::Result {

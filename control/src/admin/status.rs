@@ -183,6 +183,10 @@ pub struct TableStatus {
     pub rows: usize,
     /// Endpoints of all rows.
     pub endpoints: usize,
+    /// Rows whose internalTrafficPolicy is Local and whose endpoints are all elsewhere (REJ-11).
+    pub no_local_internal: usize,
+    /// The same of externalTrafficPolicy.
+    pub no_local_external: usize,
 }
 
 /// A pool of packet buffers.
@@ -231,9 +235,11 @@ impl Admin {
                 generation: control.generation,
                 acknowledged: control.acknowledged,
                 retired: control.retired,
-                services: control.services,
-                rows: control.rows,
-                endpoints: control.endpoints,
+                services: control.sizes.services,
+                rows: control.sizes.rows,
+                endpoints: control.sizes.endpoints,
+                no_local_internal: control.sizes.no_local_internal,
+                no_local_external: control.sizes.no_local_external,
             },
             pools: pools
                 .map(|PoolFacts { name, size, free }| PoolStatus { name, size, free })

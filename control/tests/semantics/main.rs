@@ -10,6 +10,7 @@ mod cluster;
 mod dual_stack;
 mod edge;
 mod endpoints;
+mod every_cell;
 mod excluded;
 mod external_ips;
 mod load_balancer;

@@ -77,3 +77,28 @@ fn trm_6_without_slices_it_is_as_if_there_never_was_an_endpoint() {
         .service("web", &format!("clusterIP: 172.30.0.41, internalTrafficPolicy: Local, externalTrafficPolicy: Local, {NODE_PORT}"))
         .check(&[("pod -> 172.30.0.41:80", "reject no_endpoints"), ("outside -> 192.0.2.10:30080", "reject no_endpoints")]);
 }
+
+#[test]
+fn trm_7_pods_that_are_done_are_no_endpoints() {
+    let pod = |name: &str, ip: &str, phase: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{app: web}}}}, spec: {{nodeName: here, containers: [{{name: c}}]}}, status: {{phase: {phase}, podIP: {ip}, conditions: [{{type: Ready, status: 'True'}}]}}}}"
+        )
+    };
+    let web = || {
+        world().service(
+            "web",
+            &format!("clusterIP: 172.30.0.41, selector: {{app: web}}, publishNotReadyAddresses: true, {PORT}"),
+        )
+    };
+    for phase in ["Succeeded", "Failed"] {
+        // Evicted, or ended: not even the last one, nor with publishNotReadyAddresses.
+        web()
+            .object(&pod("a", "10.0.1.2", phase))
+            .check(&[("pod -> 172.30.0.41:80", "reject no_endpoints")]);
+        web()
+            .object(&pod("a", "10.0.1.2", phase))
+            .object(&pod("b", "10.0.1.3", "Running"))
+            .check(&[("pod -> 172.30.0.41:80", "dnat 10.0.1.3:80")]);
+    }
+}

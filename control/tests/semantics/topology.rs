@@ -140,3 +140,18 @@ fn top_3_zones_work_without_a_node_name() {
         )
         .check(&[(TO, "dnat 10.0.1.2:8080")]);
 }
+
+#[test]
+fn top_10_a_gateway_without_endpoints_falls_back_to_its_zone_then_to_all() {
+    // As controllers write it for PreferSameNode: each endpoint is hinted for its own node and zone.
+    let near = "10.0.1.2@a/near#a 10.0.1.3@b/near#b";
+    let far = "10.0.1.4@c/far#c";
+    for (endpoints, expected) in [
+        (format!("{near} {far}"), "dnat 10.0.1.2:8080 10.0.1.3:8080"),
+        (format!("{far} 10.0.1.5@d/farther#d"), "dnat 10.0.1.4:8080 10.0.1.5:8080"),
+        // Were one here, it would be the only one.
+        (format!("{near} {far} 10.0.1.6@here/near#here"), "dnat 10.0.1.6:8080"),
+    ] {
+        web(&endpoints).check(&[(TO, expected)]);
+    }
+}
