@@ -3,7 +3,7 @@
 //! One binary, one function per command. Follow `run` to see a packet's way: [`vipgate::run`] starts ports and workers,
 //! `dataplane::worker` is the poll loop, `dataplane::engine` decides one packet.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -136,18 +136,22 @@ fn print<T: serde::Serialize>(output: Output, value: &T, table: impl Fn(&T) -> S
         Output::Json => serde_json::to_string_pretty(value).map_err(|error| error.to_string()),
         Output::Yaml => serde_saphyr::to_string(value).map_err(|error| error.to_string()),
     };
-    match &text {
-        Ok(text) => println!("{}", text.trim_end()),
-        Err(error) => eprintln!("cannot print it: {error}"),
+    let printed = text.and_then(|text| match writeln!(io::stdout(), "{}", text.trim_end()) {
+        // Whoever reads has seen enough, as in `| head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| error.to_string()),
+    });
+    if let Err(error) = &printed {
+        eprintln!("cannot print it: {error}");
     }
-    text.is_ok()
+    printed.is_ok()
 }
 
 fn start_log(log: Log) {
     let logger = tracing_subscriber::fmt()
         .with_max_level(log.level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     match log.format {
         LogFormat::Text => logger.init(),
         LogFormat::Json => logger.json().init(),
