@@ -18,7 +18,7 @@ impl Engine {
         if !answer::may_answer(frame.bytes(), headers) {
             return Verdict::Drop(unanswerable);
         }
-        let Some(source) = tables.fib.port_address(arrival.port, headers.v4) else {
+        let Some(source) = speaker(arrival, headers, tables) else {
             return Verdict::Drop(unanswerable);
         };
         if !self.icmp_errors.allow(*now) {
@@ -47,10 +47,19 @@ impl Engine {
         if matches!(headers.kind, Kind::Tcp { .. }) && headers.fragment == Fragment::Whole {
             return answered(answer::reset(frame, headers, mac), arrival);
         }
-        let Some(source) = tables.fib.port_address(arrival.port, headers.v4) else {
+        let Some(source) = speaker(arrival, headers, tables) else {
             return Verdict::Drop(DropReason::RejectUnanswerable);
         };
         answered(answer::error(frame, headers, Error::PortUnreachable, source, mac), arrival)
+    }
+}
+
+/// In whose name an ICMP error is sent: the port's, where the packet came from. Our own kernel would take an error from one
+/// of its own addresses for a forgery (a martian source) and drop it: to it speaks whom it has asked.
+fn speaker(arrival: &Arrival, headers: &Headers, tables: &Tables) -> Option<Address> {
+    match arrival.origin {
+        Origin::Wire => tables.fib.port_address(arrival.port, headers.v4),
+        Origin::Kernel => Some(headers.dst),
     }
 }
 

@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
             own_traffic(f),
             own_connection_to_an_endpoint(f),
             own_connection_to_a_vip(f),
+            own_datagram_that_is_refused(f),
             error_of_the_kernel(f),
             endpoint_on_the_node(f),
             endpoint_on_the_node_is_not_masqueraded(f),
@@ -89,6 +90,19 @@ fn own_connection_to_a_vip(f: Family) -> Case {
         .kernel(OUT, udp(node, vip), sent_in(udp(seen_as, backend).ttl(63)))
         .pods(udp(backend, seen_as), to_kernel(IN, udp(vip, node)))
         .kernel(OUT, udp(node, vip), sent_in(udp(seen_as, backend).ttl(63)))
+}
+
+/// REJ-6: a client in the node's own network hears of it. Its kernel drops what comes from one of its own addresses.
+fn own_datagram_that_is_refused(f: Family) -> Case {
+    let asked = udp(at(f.node_out, 33_000), at(f.cluster_ip, 53));
+    let service = Service::new("ns/dns:53", Udp, &[]).cluster_ip(f.cluster_ip, 53);
+    case(format!("the node asks a VIP that nobody serves, v4 {}", f.v4))
+        .service("ns/dns", &[service])
+        .kernel(
+            OUT,
+            asked.clone(),
+            to_kernel(OUT, port_unreachable(f.cluster_ip, f.node_out, &asked.ip())),
+        )
 }
 
 /// The node has closed its socket when the answer comes.
