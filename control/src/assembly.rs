@@ -254,7 +254,12 @@ impl Assembly {
         }
     }
 
-    /// All that is wrong with the objects: files first, then objects, then contested addresses.
+    /// Takes in what a watcher has found wrong with objects, instead of what it found before.
+    pub fn set_found(&mut self, by: &'static str, problems: Vec<Problem>) {
+        self.problems.set_found(by, problems);
+    }
+
+    /// All that is wrong with the objects: files first, then objects, contested addresses, and what watchers found.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter()
     }

@@ -62,6 +62,8 @@ pub enum Update {
     Host(Node),
     /// Other settings are configured.
     Settings(Settings),
+    /// What somebody who watches has found wrong with objects, as a whole: under a name of the watcher's own.
+    Found(&'static str, Vec<Problem>),
     /// A question.
     Inspect(Question),
 }
@@ -95,6 +97,8 @@ pub struct Ended;
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
+    /// How much news of any kind has been taken in: who looks at objects or tables need not look again before it grows.
+    pub news: u64,
     /// Whether a complete list of all objects has been published.
     pub synced: bool,
     /// How much there is.
@@ -136,6 +140,8 @@ pub struct Control {
     /// Once it is known.
     host: Option<Node>,
     host_is_news: bool,
+    /// Updates taken that were no questions.
+    news: u64,
     /// When the last round of forgetting retired frontends and endpoints was over.
     forgotten: Instant,
 }
@@ -156,6 +162,7 @@ impl Control {
             fib: None,
             host: None,
             host_is_news: false,
+            news: 0,
             forgotten: Instant::now(),
         };
         (control, handle)
@@ -203,6 +210,7 @@ impl Control {
     }
 
     fn take(&mut self, update: Update) {
+        self.news += u64::from(!matches!(update, Update::Inspect(_)));
         match update {
             Update::Object(event) => self.take_event(event),
             Update::Objects(events) => events.into_iter().for_each(|event| self.take_event(event)),
@@ -213,6 +221,7 @@ impl Control {
                 self.host_is_news = true;
             }
             Update::Settings(settings) => self.assembly.set_settings(settings),
+            Update::Found(by, problems) => self.assembly.set_found(by, problems),
             Update::Inspect(question) => {
                 question(&View { assembly: &self.assembly, publisher: &self.publisher });
             }
@@ -275,8 +284,9 @@ impl Control {
 
     fn report(&mut self) {
         let news = self.assembly.has_new_problems();
-        let (assembly, publisher) = (&self.assembly, &self.publisher);
+        let (assembly, publisher, taken) = (&self.assembly, &self.publisher, self.news);
         self.status.send_modify(|status| {
+            status.news = taken;
             status.synced = assembly.complete();
             status.sizes = assembly.sizes();
             status.generation = publisher.generation();
@@ -348,6 +358,7 @@ impl std::fmt::Debug for Update {
             Self::Fib(_) => "Fib",
             Self::Host(_) => "Host",
             Self::Settings(_) => "Settings",
+            Self::Found(..) => "Found",
             Self::Inspect(_) => "Inspect",
         })
     }

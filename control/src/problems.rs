@@ -13,6 +13,8 @@ pub(crate) struct Problems {
     files: Vec<Problem>,
     objects: BTreeMap<ObjectKey, Vec<Problem>>,
     conflicts: BTreeMap<ObjectName, Vec<Problem>>,
+    /// By who found them.
+    found: BTreeMap<&'static str, Vec<Problem>>,
     count: usize,
     news: bool,
 }
@@ -37,6 +39,11 @@ impl Problems {
         self.news |= set(&mut self.conflicts, service, conflicts, &mut self.count);
     }
 
+    /// What somebody who watches has found, as a whole.
+    pub(crate) fn set_found(&mut self, by: &'static str, problems: Vec<Problem>) {
+        self.news |= set(&mut self.found, &by, problems, &mut self.count);
+    }
+
     /// All that is wrong with all objects of a kind.
     pub(crate) fn reset(&mut self, kind: Kind, problems: BTreeMap<ObjectKey, Vec<Problem>>) {
         let former = self.objects.keys().filter(|key| key.kind == kind);
@@ -50,10 +57,11 @@ impl Problems {
         }
     }
 
-    /// Files first, then objects, then contested addresses.
+    /// Files first, then objects, contested addresses, and what was found.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Problem> {
-        let Self { files, objects, conflicts, .. } = self;
-        files.iter().chain(objects.values().flatten()).chain(conflicts.values().flatten())
+        let Self { files, objects, conflicts, found, .. } = self;
+        let objects = objects.values().chain(conflicts.values()).chain(found.values());
+        files.iter().chain(objects.flatten())
     }
 
     /// How many there are.

@@ -1,10 +1,11 @@
 //! Health check node ports: where a load balancer asks whether this node has endpoints of a Service (HCK-1 to HCK-9).
 //!
 //! One listener for each Service of type LoadBalancer with external policy Local, and family. It is opened, renumbered and
-//! closed as the objects say, within a fraction of a second. It listens on every address, and answers only at those that
-//! serve node ports (HCK-2) and on loopback: addresses come and go, listeners need not.
+//! closed when the objects say so. It listens on every address, and answers only at those that serve node ports (HCK-2) and
+//! on loopback: addresses come and go, listeners need not.
 
 use std::collections::{BTreeMap, HashSet};
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,17 +20,19 @@ use nix::sys::socket::{setsockopt, sockopt::Ipv6V6Only};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tokio::time::sleep;
+use tracing::info;
 
 use super::{Admin, http};
-use crate::control::View;
-use crate::object::ObjectName;
+use crate::control::{Ended, Update, View};
+use crate::object::{Kind, ObjectKey, ObjectName, Problem, Reason};
 use crate::settings::{Role, Settings};
 use crate::state::State;
 
-/// Between two looks at the objects.
-const LOOK: Duration = Duration::from_millis(250);
+/// After a look at the objects the next one is no sooner, however much happens.
+const PAUSE: Duration = Duration::from_millis(50);
+/// After it a port that was taken is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 64;
 
@@ -49,14 +52,20 @@ struct Listening {
 
 /// Opens and closes listeners, for ever.
 pub(super) async fn serve(admin: Arc<Admin>) {
-    let mut clock = interval(LOOK);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tasks = JoinSet::new();
     let mut listening: BTreeMap<Check, Listening> = BTreeMap::new();
-    // Said once, not with every try.
-    let mut failed: HashSet<Check> = HashSet::new();
+    let mut failed: BTreeMap<Check, String> = BTreeMap::new();
+    let mut looked = None;
     loop {
-        clock.tick().await;
+        let retry = async { if failed.is_empty() { pending().await } else { sleep(RETRY).await } };
+        let news = admin.control.wait_for(move |status| Some(status.news) != looked);
+        looked = tokio::select! {
+            status = news => match status {
+                Ok(status) => Some(status.news),
+                Err(Ended) => return,
+            },
+            () = retry => looked,
+        };
         while tasks.try_join_next().is_some() {}
         let wanted = admin.control.inspect(|view: &View<'_>| {
             let assembly = view.assembly;
@@ -73,7 +82,7 @@ pub(super) async fn serve(admin: Arc<Admin>) {
         });
         // What was ended lets go of its port when it is next polled, and another Service may want it now.
         yield_now().await;
-        failed.retain(|check| wanted.contains_key(check));
+        let before = std::mem::take(&mut failed);
         for (check, endpoints) in wanted {
             if let Some(listener) = listening.get(&check) {
                 listener.endpoints.store(endpoints, Ordering::Relaxed);
@@ -82,20 +91,31 @@ pub(super) async fn serve(admin: Arc<Admin>) {
             let bound = match bind(&check) {
                 Ok(bound) => bound,
                 Err(error) => {
-                    if failed.insert(check.clone()) {
-                        let Check { service, port, .. } = &check;
-                        warn!(%service, port, "cannot listen on the health check node port: {error}");
-                    }
+                    failed.insert(check, error.to_string());
                     continue;
                 }
             };
-            failed.remove(&check);
             info!(service = %check.service, port = check.port, "health check node port opened");
             let endpoints = Arc::new(AtomicUsize::new(endpoints));
             let answers = answer(admin.clone(), bound, check.service.clone(), endpoints.clone());
             let task = tasks.spawn(answers);
             listening.insert(check, Listening { endpoints, task });
         }
+        if failed != before {
+            // HCK-7. The loop ends only with the process.
+            let problems = failed.iter().map(problem).collect();
+            let _ = admin.control.send(Update::Found("health check node ports", problems)).await;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn problem((check, error): (&Check, &String)) -> Problem {
+    Problem {
+        place: None,
+        object: Some(ObjectKey { kind: Kind::Service, name: check.service.clone() }),
+        field: "spec.healthCheckNodePort".to_owned(),
+        reason: Reason::HealthCheckPort { port: check.port, error: error.clone() },
     }
 }
 

@@ -86,6 +86,20 @@ pub enum Reason {
         /// The key that lists what is allowed.
         list: &'static str,
     },
+    /// On connections whose clients' addresses are kept nothing comes back through the gateway.
+    #[error(
+        "connections get no answer through this gateway: with policy Local endpoints see the clients' addresses, and \
+         their way back must lead through it (docs/vip-does-not-answer.md, question 5)"
+    )]
+    OneWay,
+    /// Nobody can ask for a Service's health.
+    #[error("cannot listen on healthCheckNodePort {port}: {error}")]
+    HealthCheckPort {
+        /// The port.
+        port: u16,
+        /// The reason.
+        error: String,
+    },
 }
 
 impl Reason {
@@ -104,6 +118,8 @@ impl Reason {
             Self::Note(_) => "note",
             Self::Conflict { .. } => "conflict",
             Self::NotAllowed { .. } => "vip_not_allowed",
+            Self::OneWay => "one_way",
+            Self::HealthCheckPort { .. } => "health_check_port",
         }
     }
 
