@@ -26,6 +26,7 @@ use dataplane::counters::WorkerCounters;
 use dataplane::fib::{Fib, FibSpec, PortSpec};
 use dataplane::hash::HashKey;
 use dataplane::service::ServiceTable;
+use dataplane::service::tally::{Count, Tallies};
 use dataplane::snapshot::{self, Reader};
 use dataplane::tables::Tables;
 use dataplane::verdict::DropReason;
@@ -64,6 +65,7 @@ impl Devices for Machine {
 struct Process {
     machine: Arc<Machine>,
     workers: Vec<Arc<WorkerCounters>>,
+    tallies: Vec<Arc<Tallies>>,
     readers: Vec<Reader<Tables>>,
     control: Handle,
     admin: Arc<Admin>,
@@ -73,6 +75,11 @@ struct Process {
 
 impl Process {
     fn new() -> Self {
+        Self::patient_for(Duration::from_secs(60))
+    }
+
+    /// With workers that may take so long to pick up tables.
+    fn patient_for(patience: Duration) -> Self {
         let key = HashKey::new(1);
         let first = Tables {
             services: ServiceTable::new(key),
@@ -106,15 +113,16 @@ impl Process {
 
         let machine = Arc::new(Machine::default());
         let workers: Vec<_> = (0..2).map(|_| Arc::new(WorkerCounters::new(2))).collect();
-        let facts = workers
-            .iter()
-            .enumerate()
-            .map(|(id, counters)| WorkerFacts { core: id + 4, counters: counters.clone() });
-        let admin =
-            Arc::new(Admin::new(facts.collect(), machine.clone(), control.clone(), Arc::default()));
+        let tallies: Vec<_> = (0..2).map(|_| Arc::new(Tallies::new(16))).collect();
+        let facts = (4..).zip(&workers).zip(&tallies).map(|((core, counters), tallies)| {
+            WorkerFacts { core, counters: counters.clone(), tallies: tallies.clone() }
+        });
+        let admin = Admin::new(facts.collect(), machine.clone(), control.clone(), Arc::default());
+        let admin = Arc::new(admin.patient_for(patience));
         Self {
             machine,
             workers,
+            tallies,
             readers,
             control,
             admin,
@@ -173,6 +181,21 @@ impl Process {
         }
         let held = self.control.wait_for(|status| status.acknowledged == status.generation);
         runtime().block_on(held).expect("the control loop runs");
+    }
+
+    /// A worker counts for a Service, as often as `times` says.
+    fn count(&self, worker: usize, service: &str, count: Count, times: u64) {
+        let name = service.to_owned();
+        let place = self.control.inspect(move |view| {
+            let mut places = view.assembly.writer().places();
+            places.find(|(service, ..)| ***service == *name).map(|(_, _, place)| place)
+        });
+        let place = runtime().block_on(place).expect("the control loop runs");
+        let place = place.expect("the Service has rows");
+        (0..times).for_each(|_| self.tallies[worker].add(place, count));
+        if count == Count::OneWay {
+            self.workers[worker].conntrack.one_way.add(times);
+        }
     }
 
     fn status(&self) -> Status {
@@ -300,11 +323,6 @@ fn the_socket_tells_the_status() {
     let _running = Running::start(&process, &dir.socket());
     let told = admin::status(&dir.socket()).expect("it answers");
     assert_eq!(told.ports, process.status().ports);
-    let service = |name: &str, frontends: &[&str], backends| ServiceStatus {
-        name: name.to_owned(),
-        frontends: frontends.iter().map(ToString::to_string).collect(),
-        backends,
-    };
     assert_eq!(
         told.services,
         [
@@ -638,6 +656,117 @@ endpoints:
 }
 
 #[test]
+fn hck_7_a_port_that_is_taken_is_reported_and_tried_again() {
+    let (process, dir) = (Process::new(), Dir::new());
+    let _running = Running::start(&process, &dir.socket());
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").expect("some port is free");
+    let port = taken.local_addr().expect("bound").port();
+    let service = format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: web, namespace: shop}}
+spec:
+  type: LoadBalancer
+  clusterIP: 172.30.0.10
+  externalTrafficPolicy: Local
+  healthCheckNodePort: {port}
+  ports: [{{port: 80}}]
+"
+    );
+    process.load(&service);
+    let problems = || process.status().source.problems;
+    until("the Service has a problem", || !problems().is_empty());
+    let told = format!(
+        "Service shop/web: spec.healthCheckNodePort: cannot listen on healthCheckNodePort {port}: \
+         Address already in use (os error 98)"
+    );
+    assert_eq!(problems(), [told]);
+    drop(taken);
+    until("it listens", || health_check(port, "GET /").is_some());
+    until("nothing is wrong any more", || problems().is_empty());
+}
+
+/// HCK-11, HCK-13: what was queued must reach the workers in time. Until then, and when nothing is queued, all is well, and
+/// the last update is now.
+#[test]
+fn hck_11_hck_13_changes_that_do_not_reach_the_workers_are_ill_health() {
+    let mut process = Process::patient_for(Duration::from_millis(300));
+    let dir = Dir::new();
+    let running = Running::start(&process, &dir.socket());
+    let ask = |path: &str| {
+        let (code, body) = running.get(path, "*/*");
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let time = |name: &str| {
+            body[name].as_str().expect("a time").parse::<Timestamp>().expect("as in RFC 3339")
+        };
+        let (updated, now) = (time("lastUpdated"), time("currentTime"));
+        assert_eq!(body["nodeEligible"].as_bool(), (path == "/healthz").then_some(true));
+        (code.ends_with(" 200 OK"), code.ends_with(" 503 Service Unavailable"), updated, now)
+    };
+    let assert_well = || {
+        for path in ["/healthz", "/livez"] {
+            let (well, _, updated, now) = ask(path);
+            assert!(well && updated == now, "{path}: {updated} {now}");
+        }
+    };
+    assert_well();
+    process.load(SERVICES);
+    process.refresh();
+    assert_well();
+    std::thread::sleep(Duration::from_millis(400));
+    assert_well();
+
+    process.load("");
+    let changed = process.control.wait_for(|status| status.acknowledged < status.generation);
+    runtime().block_on(changed).expect("the control loop runs");
+    for path in ["/healthz", "/livez"] {
+        until("it is ill", || ask(path).1);
+        let (_, _, updated, now) = ask(path);
+        let behind = now.duration_since(updated);
+        assert!(behind.as_millis() > 300, "{path}: {updated} {now}");
+    }
+    process.refresh();
+    assert_well();
+}
+
+#[test]
+fn hck_14_the_mode_and_metrics_are_told() {
+    let (process, dir) = (Process::new(), Dir::new());
+    let running = Running::start(&process, &dir.socket());
+    let (code, body) = running.get("/proxyMode", "*/*");
+    assert_eq!((code.as_str(), body.as_str()), ("HTTP/1.1 200 OK", "vipgate"));
+    assert!(running.get("/metrics", "*/*").0.ends_with(" 200 OK"));
+}
+
+#[test]
+fn one_way_connections_are_told_of_their_service() {
+    let (process, dir) = (Process::running(), Dir::new());
+    let running = Running::start(&process, &dir.socket());
+    process.count(0, "shop/web", Count::Connections, 9);
+    process.count(1, "shop/web", Count::OneWay, 2);
+    process.count(0, "shop/empty", Count::NoEndpoints, 4);
+    until("the Service has a problem", || process.status().source.problem_count == 1);
+    let status = process.status();
+    let problem = &status.source.problems[0];
+    let begin = "Service shop/web: spec.externalTrafficPolicy: connections get no answer through this gateway";
+    assert!(problem.starts_with(begin), "{problem}");
+    let counts = status.services.iter().map(|s| (s.connections, s.refused, s.one_way));
+    assert_eq!(counts.collect::<Vec<_>>(), [(0, 4, 0), (9, 0, 2)]);
+    let (_, body) = running.get("/metrics", "*/*");
+    let series = "vipgate_service_one_way_connections_total{namespace=\"shop\",service=\"web\"} 2";
+    assert!(body.lines().any(|line| line == series), "{body}");
+
+    // With the Service its problem and its counts go.
+    process.load("");
+    until("nothing is wrong any more", || process.status().source.problem_count == 0);
+    process.load(SERVICES);
+    until("it is there again", || process.status().services.len() == 2);
+    let counts = |status: Status| status.services.iter().map(|s| s.connections).sum::<u64>();
+    assert_eq!(counts(process.status()), 0);
+}
+
+#[test]
 fn the_socket_explains_flows() {
     let (process, dir) = (Process::running(), Dir::new());
     let _running = Running::start(&process, &dir.socket());
@@ -668,6 +797,10 @@ fn a_control_loop_that_has_ended_is_told() {
 fn metrics_are_openmetrics_with_every_family() {
     let (process, dir) = (Process::running(), Dir::new());
     let running = Running::start(&process, &dir.socket());
+    process.count(0, "shop/web", Count::Connections, 2);
+    process.count(1, "shop/web", Count::Connections, 5);
+    process.count(1, "shop/empty", Count::NoEndpoints, 3);
+    process.count(0, "shop/web", Count::SourceNotAllowed, 1);
     let (code, body) = running.get("/metrics", "*/*");
     assert_eq!(code, "HTTP/1.1 200 OK");
     assert!(body.ends_with("# EOF\n"));
@@ -694,6 +827,10 @@ fn metrics_are_openmetrics_with_every_family() {
         "vipgate_conntrack_half_open{worker=\"0\",core=\"4\"} 20",
         "vipgate_conntrack_evictions_total{worker=\"0\",core=\"4\",class=\"half_open\"} 0",
         "vipgate_conntrack_evictions_total{worker=\"0\",core=\"4\",class=\"answered\"} 0",
+        "vipgate_conntrack_one_way_total{worker=\"0\",core=\"4\"} 0",
+        "vipgate_service_connections_total{namespace=\"shop\",service=\"web\"} 7",
+        "vipgate_service_refused_packets_total{namespace=\"shop\",service=\"empty\",reason=\"no_endpoints\"} 3",
+        "vipgate_service_refused_packets_total{namespace=\"shop\",service=\"web\",reason=\"source_not_allowed\"} 1",
         "vipgate_table_generation 2",
         "vipgate_table_publishes_total 1",
         "vipgate_table_retired 0",
@@ -714,6 +851,9 @@ fn metrics_are_openmetrics_with_every_family() {
     }
     let drops = body.lines().filter(|line| line.starts_with("vipgate_drop_packets_total{"));
     assert_eq!(drops.count(), DropReason::COUNT);
+    let services =
+        body.lines().filter(|line| line.starts_with("vipgate_service_") && line.contains('{'));
+    assert_eq!(services.count(), 3, "no series of what is zero");
     // The page for operators has a row for every family, with its own words and type.
     let page = include_str!("../../docs/metrics.md");
     let described = |line: &str| line.strip_prefix("# HELP ").map(str::to_owned);
@@ -857,9 +997,9 @@ DROPPED   PACKETS
 martian        40
 no_route       10
 
-SERVICE         BACKENDS  FRONTENDS
-shop/empty:53          0
-shop/web:https         3  tcp 172.30.0.10:443, tcp 203.0.113.10:443
+SERVICE         BACKENDS  OPENED  REFUSED  ONE-WAY  FRONTENDS
+shop/empty:53          0       0    1.00k        0
+shop/web:https         3    123k        0        2  tcp 172.30.0.10:443, tcp 203.0.113.10:443
 ";
     assert_eq!(admin::render(&screen()), expected);
 }
@@ -874,12 +1014,24 @@ fn the_screen_never_exceeds_100_columns() {
         status.services.push(ServiceStatus {
             name,
             frontends: frontends.collect(),
-            backends: 100_000,
+            ..service("", &[], 100_000)
         });
     }
     let screen = admin::render(&status);
     assert!(screen.lines().all(|line| line.chars().count() <= 100), "{screen}");
     assert!(screen.ends_with("... and 22 more: `-o json` shows all\n"), "{screen}");
+}
+
+/// A Service of which nothing is counted yet.
+fn service(name: &str, frontends: &[&str], backends: usize) -> ServiceStatus {
+    ServiceStatus {
+        name: name.to_owned(),
+        frontends: frontends.iter().map(ToString::to_string).collect(),
+        backends,
+        connections: 0,
+        refused: 0,
+        one_way: 0,
+    }
 }
 
 fn screen() -> Status {
@@ -912,21 +1064,18 @@ fn screen() -> Status {
         punted: 3,
     };
     let drop = |reason: &str, packets| DropCount { reason: reason.to_owned(), packets };
-    let service = |name: &str, frontends: &[&str], backends| ServiceStatus {
-        name: name.to_owned(),
-        frontends: frontends.iter().map(ToString::to_string).collect(),
-        backends,
-    };
+    let mut services = vec![
+        service("shop/web:https", &["tcp 172.30.0.10:443", "tcp 203.0.113.10:443"], 3),
+        service("shop/empty:53", &[], 0),
+    ];
+    (services[0].connections, services[0].one_way, services[1].refused) = (123_456, 2, 1000);
     Status {
         version: "1.2.3".to_owned(),
         uptime_seconds: 3 * 3600 + 4 * 60 + 5,
         not_ready: vec!["ports: no link on cluster".to_owned()],
         ports: vec![port("uplink", 1, 2500, 0), port("cluster", 2, 0, 2400)],
         workers: vec![worker(4, Some(true)), worker(5, Some(false))],
-        services: vec![
-            service("shop/web:https", &["tcp 172.30.0.10:443", "tcp 203.0.113.10:443"], 3),
-            service("shop/empty:53", &[], 0),
-        ],
+        services,
         connections: Connections {
             entries: 1000,
             capacity: 2_500_000,

@@ -127,7 +127,7 @@ impl DropReason {
 
     /// The name in metrics, status and explain.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Truncated => "truncated",
             Self::Malformed => "malformed",

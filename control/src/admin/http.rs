@@ -29,6 +29,9 @@ const HEAD: Duration = Duration::from_secs(5);
 /// How long a connection lives: a client can't keep its place by being slow.
 const LIFETIME: Duration = Duration::from_secs(60);
 
+/// What kube-proxy calls its mode (HCK-14).
+const MODE: &str = "vipgate";
+
 struct Pages {
     admin: Arc<Admin>,
     registry: Registry,
@@ -76,10 +79,12 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/attractz", get(attractz))
+        .route("/proxyMode", get(async || MODE))
         .with_state(Arc::new(Pages { admin, registry }))
 }
 
 async fn metrics(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
+    pages.admin.read_traffic().await;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], metrics::encode(&pages.registry))
 }

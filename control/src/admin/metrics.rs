@@ -1,11 +1,13 @@
 //! `/metrics`: counters read when Prometheus asks, in OpenMetrics text.
 //!
-//! No label names a client or a flow, so the number of series is fixed by the configuration.
+//! No label names a client or a flow. Services have series of their own once something was counted for them, and only so
+//! many of them; the number of all others is fixed by the configuration.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dataplane::service::tally::Count;
 use dataplane::stages::Stage;
 use dataplane::verdict::DropReason;
 use prometheus_client::collector::Collector;
@@ -17,6 +19,7 @@ use prometheus_client::metrics::{MetricType, info::Info};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::status::{PortStatus, Status};
+use super::traffic::{REFUSALS, Series};
 use super::{Admin, WorkerFacts};
 use crate::dns::Counters;
 
@@ -50,6 +53,7 @@ impl Collector for Admin {
             DropReason::ALL
                 .map(|reason| ([("reason", reason.name().to_owned())], self.dropped(reason))),
         )?;
+        services(&mut out, &self.seen().series)?;
         tables(&mut out, &status)?;
         let latency = self.control.latency();
         out.histogram(
@@ -206,6 +210,40 @@ fn conntrack(out: &mut Out<'_>, workers: &[WorkerFacts]) -> fmt::Result {
         "conntrack_reclassified",
         "UDP flows moved away from a backend that no longer serves",
         each(|w| w.counters.conntrack.reclassified.get()),
+    )?;
+    out.counter(
+        "conntrack_one_way",
+        "Connections of clients whose address was kept, on which nothing came back",
+        each(|w| w.counters.conntrack.one_way.get()),
+    )
+}
+
+fn services(out: &mut Out<'_>, series: &Series) -> fmt::Result {
+    let each = |count: Count| {
+        let rows = series.rows().filter(move |(_, counts)| counts[count as usize] > 0);
+        rows.map(move |([namespace, service], counts)| {
+            ([("namespace", namespace), ("service", service)], counts[count as usize])
+        })
+    };
+    out.counter(
+        "service_connections",
+        "Connections opened to a Service",
+        each(Count::Connections),
+    )?;
+    let refused = REFUSALS.iter().flat_map(|(count, reason)| {
+        each(*count).map(move |([namespace, service], packets)| {
+            ([namespace, service, ("reason", (*reason).to_owned())], packets)
+        })
+    });
+    out.counter(
+        "service_refused_packets",
+        "First packets that a Service's endpoints and policies turned away, by reason",
+        refused,
+    )?;
+    out.counter(
+        "service_one_way_connections",
+        "Connections to a Service of clients whose address was kept, on which nothing came back",
+        each(Count::OneWay),
     )
 }
 

@@ -23,9 +23,10 @@ mod services;
 mod socket;
 mod status;
 mod table;
+mod traffic;
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use client::{ClientError, explain, status};
 pub use facts::{Devices, PoolFacts, PortFacts, WorkerFacts};
@@ -40,10 +41,14 @@ pub use table::render;
 use health::FirstTables;
 use node_health::Progress;
 use sample::Samples;
+use traffic::{OneWay, Series};
 
 use crate::control::{Ended, Handle, View};
 use crate::dns;
 use crate::explain::{Explainer, Explanation, Flow, Scene};
+
+/// How long the control loop may take to answer.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// Everything there is to say; shared by the servers.
 #[derive(Debug)]
@@ -54,6 +59,8 @@ pub struct Admin {
     control: Handle,
     dns: Arc<dns::Counters>,
     seen: Mutex<Seen>,
+    /// How long workers may take to pick up tables before the process counts as ill (HCK-11).
+    patience: Duration,
     /// Made when somebody asks.
     explainer: Arc<Mutex<Option<Explainer>>>,
 }
@@ -64,6 +71,8 @@ struct Seen {
     samples: Samples,
     tables: FirstTables,
     progress: Option<Progress>,
+    series: Series,
+    one_way: OneWay,
 }
 
 impl Admin {
@@ -82,8 +91,16 @@ impl Admin {
             control,
             dns,
             seen: Mutex::default(),
+            patience: node_health::PATIENCE,
             explainer: Arc::default(),
         }
+    }
+
+    /// With another limit to how long workers may take to pick up tables than a minute.
+    #[must_use]
+    pub fn patient_for(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Looks at what workers have done since the last look; [`Servers::run`] does so every second. Until the second

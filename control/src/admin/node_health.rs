@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Admin;
 use crate::object::node::Leaving;
 
-/// How long workers may take to pick up tables before the process counts as ill (HCK-11).
+/// The usual limit, that of kube-proxy: see [`Admin::patient_for`].
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The newest tables that every worker had when somebody looked, and when they got there or first fell behind.
@@ -49,8 +49,9 @@ impl Admin {
 
     /// For how long published tables have not reached every worker, if that is too long.
     pub(super) fn stuck(&self) -> Option<Duration> {
+        self.note_progress();
         let progress = self.seen().progress?;
-        Some(progress.since.elapsed()).filter(|stuck| *stuck > PATIENCE)
+        Some(progress.since.elapsed()).filter(|stuck| *stuck > self.patience)
     }
 
     /// Whether the proxy is healthy, and what to say of it.

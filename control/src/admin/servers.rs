@@ -75,6 +75,7 @@ impl Servers {
             loop {
                 clock.tick().await;
                 admin.sample();
+                admin.note_one_way().await;
             }
         };
         tokio::join!(

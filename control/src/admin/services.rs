@@ -2,23 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use dataplane::flow::Protocol;
+use dataplane::service::tally::{Count, Tallies};
 use dataplane::service::{FrontendAt, ServicePort};
 
-use super::ServiceStatus;
+use super::{ServiceStatus, traffic};
 use crate::control::View;
 
 /// What the control loop serves now, by name.
-pub(super) fn of(view: &View<'_>) -> Vec<ServiceStatus> {
+pub(super) fn of(view: &View<'_>, tallies: &[Arc<Tallies>]) -> Vec<ServiceStatus> {
     let mut ports: BTreeMap<(&str, &str), ServiceStatus> = BTreeMap::new();
-    for row in view.assembly.writer().all_rows() {
+    for (_, row, place) in view.assembly.writer().places() {
         let protocol = row.protocol.name();
         let port = ports.entry((&row.name, protocol)).or_insert_with(|| ServiceStatus {
             name: row.name.to_string(),
             frontends: Vec::new(),
             backends: 0,
+            connections: 0,
+            refused: 0,
+            one_way: 0,
         });
+        let counts = traffic::sum(tallies, place);
+        port.connections += counts[Count::Connections as usize];
+        port.refused += traffic::refused(&counts);
+        port.one_way += counts[Count::OneWay as usize];
         port.backends += backends(row);
         port.frontends.extend(row.frontends.iter().map(|frontend| text(row.protocol, frontend.at)));
     }

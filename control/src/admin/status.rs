@@ -1,6 +1,6 @@
 //! The answer of `vipgate status`, made from counters and notes. Its JSON form is stable: fields are added, not changed.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use dataplane::counters::Counter;
 use dataplane::verdict::DropReason;
@@ -10,12 +10,9 @@ use tokio::time::timeout;
 
 use super::facts::{PoolFacts, PortFacts, WorkerFacts};
 use super::sample::{Samples, ratio};
-use super::{Admin, services};
+use super::{ANSWER, Admin, services};
 use crate::cluster::NodeFacts;
 use crate::source::Link;
-
-/// How long the control loop may take to list its Services.
-const ANSWER: Duration = Duration::from_secs(3);
 
 /// The process at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,6 +118,15 @@ pub struct ServiceStatus {
     pub frontends: Vec<String>,
     /// Distinct backends that new connections may get.
     pub backends: usize,
+    /// Connections opened, since the port is there.
+    #[serde(default)]
+    pub connections: u64,
+    /// First packets turned away: no endpoints, no local ones, or a client out of the source ranges.
+    #[serde(default)]
+    pub refused: u64,
+    /// Connections of clients whose address was kept, on which nothing came back through the gateway.
+    #[serde(default)]
+    pub one_way: u64,
 }
 
 /// Connections of all workers.
@@ -205,7 +211,9 @@ impl Admin {
     /// The process now, with its Services, for which the control loop is asked.
     pub async fn status(&self) -> Status {
         let mut status = self.figures();
-        match timeout(ANSWER, self.control.inspect(services::of)).await {
+        let tallies = self.tallies();
+        let services = self.control.inspect(move |view| services::of(view, &tallies));
+        match timeout(ANSWER, services).await {
             Ok(Ok(services)) => status.services = services,
             _ => status.not_ready.push("control: the control loop does not answer".to_owned()),
         }

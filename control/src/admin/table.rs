@@ -6,7 +6,7 @@ use super::status::{PortStatus, ServiceStatus, Status, WorkerStatus};
 
 /// Columns of the screen.
 const WIDTH: usize = 100;
-/// Services shown; those without backends come first.
+/// Services shown; those without backends come first, then those with one-way connections.
 const SERVICES: usize = 20;
 /// Problems shown.
 const PROBLEMS: usize = 5;
@@ -120,9 +120,10 @@ fn tables(status: &Status) -> Vec<Table> {
     }
     if !status.services.is_empty() {
         let mut services: Vec<&ServiceStatus> = status.services.iter().collect();
-        services.sort_by_key(|service| (service.backends > 0, &service.name));
+        services.sort_by_key(|service| (service.backends > 0, service.one_way == 0, &service.name));
         let rows = services.into_iter().take(SERVICES).map(service).collect();
-        tables.push((vec!["SERVICE", ">BACKENDS", "FRONTENDS"], rows));
+        let title = vec!["SERVICE", ">BACKENDS", ">OPENED", ">REFUSED", ">ONE-WAY", "FRONTENDS"];
+        tables.push((title, rows));
     }
     tables
 }
@@ -175,7 +176,14 @@ fn service(service: &ServiceStatus) -> Vec<String> {
         0..=2 => String::new(),
         all => format!(", +{}", all - 2),
     };
-    vec![short(&service.name, 44), service.backends.to_string(), shown + &more]
+    vec![
+        short(&service.name, 40),
+        service.backends.to_string(),
+        count(service.connections),
+        count(service.refused),
+        count(service.one_way),
+        shown + &more,
+    ]
 }
 
 /// Rows under a title in columns of equal width; `>` before a title puts the column to the right.

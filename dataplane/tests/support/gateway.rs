@@ -576,8 +576,8 @@ impl Gateway {
     /// What all workers have counted for the rows of this name.
     pub fn counted(&self, row: &str) -> Counts {
         let mut sum = Counts::default();
-        let places = self.control.writer.places().filter(|(port, _)| *port.name == *row);
-        for (_, place) in places {
+        let places = self.control.writer.places().filter(|(_, port, _)| *port.name == *row);
+        for (_, _, place) in places {
             for counts in self.tallies.iter().map(|tallies| tallies.read(place)) {
                 sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
             }

@@ -72,9 +72,11 @@ impl ServiceWriter {
         self.services.values().flatten().map(|applied| &applied.port)
     }
 
-    /// All rows, each with the place where workers count for it.
-    pub fn places(&self) -> impl Iterator<Item = (&ServicePort, Place)> {
-        self.services.values().flatten().map(|applied| (&applied.port, applied.row.place))
+    /// All rows, each with the name of its Service and the place where workers count for it.
+    pub fn places(&self) -> impl Iterator<Item = (&Arc<str>, &ServicePort, Place)> {
+        let place = |applied: &Applied| applied.row.place;
+        let rows = self.services.iter();
+        rows.flat_map(move |(name, rows)| rows.iter().map(move |row| (name, &row.port, place(row))))
     }
 
     /// Sets the rows of a Service (`namespace/name`); none removes it. Two Services must not claim one frontend: the
