@@ -26,6 +26,7 @@ mod dns;
 mod endpoint_changes;
 mod garbage;
 mod lifecycle;
+mod one_way;
 mod path_mtu;
 mod refusals;
 mod throughput;
