@@ -62,11 +62,11 @@ async fn syn_1_nothing_is_published_before_every_kind_was_listed() {
         handle.wait_for(|status| status.last_event.is_some()).await.expect("runs");
         time::sleep(Duration::from_millis(100)).await;
         let status = handle.status();
-        assert_eq!((status.synced, status.generation, status.rows), (false, 1, 0));
+        assert_eq!((status.synced, status.generation, status.sizes.rows), (false, 1, 0));
         api.faults(|faults| faults.hold_lists = None);
         let status = handle.wait_for(|status| status.synced).await.expect("runs");
         assert_eq!(
-            (status.generation, status.endpoints),
+            (status.generation, status.sizes.endpoints),
             (2, 1),
             "never a Service without its endpoints"
         );
@@ -105,7 +105,7 @@ async fn an_object_that_cannot_be_read_stays_as_it_was() {
         "{kind: Service, metadata: {name: NAME}, spec: {clusterIP: 10.96.0.9, ports: http}}";
     api.apply(&broken.replace("NAME", "c"));
     following(&url, async |handle| {
-        let status = handle.wait_for(|status| status.rows == 1).await.expect("runs");
+        let status = handle.wait_for(|status| status.sizes.rows == 1).await.expect("runs");
         assert_eq!(status.problem_count, 1, "the list is used without what can't be read");
         api.apply(&broken.replace("NAME", "a"));
         let status = handle.wait_for(|status| status.problem_count == 2).await.expect("runs");
@@ -119,7 +119,7 @@ async fn an_object_that_cannot_be_read_stays_as_it_was() {
         api.compact();
         api.cut();
         api.apply(&service("b", 2));
-        handle.wait_for(|status| status.rows == 2).await.expect("runs");
+        handle.wait_for(|status| status.sizes.rows == 2).await.expect("runs");
         api.apply(&service("a", 3));
         api.apply(&slice("a", 3));
         api.delete("Service", "b");
@@ -224,7 +224,7 @@ async fn a_server_that_starts_later_is_found() {
         let (api, _) = FakeApi::serve(TcpListener::bind(address).await.expect("still free"));
         api.apply(&service("a", 1));
         handle.wait_for(connected).await.expect("runs");
-        handle.wait_for(|status| status.rows == 1).await.expect("runs");
+        handle.wait_for(|status| status.sizes.rows == 1).await.expect("runs");
     })
     .await;
 }
