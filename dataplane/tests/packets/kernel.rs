@@ -101,7 +101,10 @@ fn own_datagram_that_is_refused(f: Family) -> Case {
         .kernel(
             OUT,
             asked.clone(),
-            to_kernel(OUT, port_unreachable(f.cluster_ip, f.node_out, &asked.ip())),
+            to_kernel(
+                OUT,
+                port_unreachable(f.cluster_ip, f.node_out, &asked.ip()).ip_fragment(0, 0),
+            ),
         )
 }
 
