@@ -92,6 +92,7 @@ async fn metrics(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
 /// Whether a restart would help: neither a cable nor an API server is mended by one.
 async fn livez(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
     let (healthy, health) = pages.admin.proxy_health();
+    pages.admin.asked.livez(healthy);
     proxy_health(healthy, &health)
 }
 
@@ -100,6 +101,7 @@ async fn healthz(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
     let (healthy, mut health) = pages.admin.proxy_health();
     let eligible = pages.admin.leaving().is_none();
     health.node_eligible = Some(eligible);
+    pages.admin.asked.healthz(healthy && eligible);
     proxy_health(healthy && eligible, &health)
 }
 

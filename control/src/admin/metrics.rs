@@ -84,6 +84,11 @@ impl Collector for Admin {
             unix_seconds(control.last_publish),
         )?;
         dns(&mut out, &self.dns)?;
+        out.counter(
+            "health_answers",
+            "Answers of /healthz and /livez, by status code",
+            self.asked.rows(),
+        )?;
         let pool = |value: fn(&super::PoolStatus) -> u64| {
             status.pools.iter().map(move |pool| ([("pool", pool.name.clone())], value(pool)))
         };

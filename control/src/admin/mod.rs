@@ -39,7 +39,7 @@ pub use status::{
 pub use table::render;
 
 use health::FirstTables;
-use node_health::Progress;
+use node_health::{Asked, Progress};
 use sample::Samples;
 use traffic::{OneWay, Series};
 
@@ -59,6 +59,7 @@ pub struct Admin {
     control: Handle,
     dns: Arc<dns::Counters>,
     seen: Mutex<Seen>,
+    asked: Asked,
     /// How long workers may take to pick up tables before the process counts as ill (HCK-11).
     patience: Duration,
     /// Made when somebody asks.
@@ -91,6 +92,7 @@ impl Admin {
             control,
             dns,
             seen: Mutex::default(),
+            asked: Asked::default(),
             patience: node_health::PATIENCE,
             explainer: Arc::default(),
         }

@@ -6,6 +6,7 @@
 //! A node that is about to go should get no new connections (HCK-12): `/healthz` and `/attractz` fail. A node of which
 //! there is no object is no such node: a gateway need not be a node of the cluster.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
@@ -22,6 +23,33 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Progress {
     acknowledged: u64,
     since: Instant,
+}
+
+/// How often `/healthz` and `/livez` were asked for, by what they answered.
+#[derive(Debug, Default)]
+pub(super) struct Asked([[AtomicU64; 2]; 2]);
+
+impl Asked {
+    const PAGES: [&str; 2] = ["/healthz", "/livez"];
+    const CODES: [&str; 2] = ["200", "503"];
+
+    pub(super) fn healthz(&self, healthy: bool) {
+        self.0[0][usize::from(!healthy)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn livez(&self, healthy: bool) {
+        self.0[1][usize::from(!healthy)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Page, code and answers.
+    pub(super) fn rows(&self) -> impl Iterator<Item = ([(&'static str, String); 2], u64)> {
+        self.0.iter().zip(Self::PAGES).flat_map(|(counts, page)| {
+            counts.iter().zip(Self::CODES).map(move |(count, code)| {
+                let labels = [("page", page.to_owned()), ("code", code.to_owned())];
+                (labels, count.load(Ordering::Relaxed))
+            })
+        })
+    }
 }
 
 /// The answer of `/healthz`, and without the last field of `/livez`.
