@@ -16,6 +16,7 @@ fn services() -> [Service; 2] {
     ]
 }
 
+/// MSQ-8.
 #[test]
 fn backends_whose_way_back_leads_through_the_gateway_see_their_clients() {
     let services = services();
@@ -30,11 +31,13 @@ fn backends_whose_way_back_leads_through_the_gateway_see_their_clients() {
     assert!(!site.status("table").1.contains("no answer"), "{}", site.status("table").1);
 }
 
+/// MSQ-8.
 #[test]
 fn a_backend_whose_way_back_leads_nowhere_is_told_of() {
     told_of("blackhole", |_| {});
 }
 
+/// MSQ-8.
 #[test]
 fn a_backend_whose_way_back_leads_past_the_gateway_is_told_of() {
     told_of("lookup 100", |site| {
