@@ -904,8 +904,7 @@ fn metrics_are_openmetrics_with_every_family() {
     }
     let drops = body.lines().filter(|line| line.starts_with("vipgate_drop_packets_total{"));
     assert_eq!(drops.count(), DropReason::COUNT);
-    let services =
-        body.lines().filter(|line| line.starts_with("vipgate_service_") && line.contains('{'));
+    let services = body.lines().filter(|line| line.contains(",service=\""));
     assert_eq!(services.count(), 3, "no series of what is zero");
     // The page for operators has a row for every family, with its own words and type.
     let page = include_str!("../../docs/metrics.md");
