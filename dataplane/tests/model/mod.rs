@@ -64,6 +64,10 @@ struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Opening,
+    /// The client has said so twice.
+    Repeated,
+    /// It goes on, or says so for the third time, and nobody has answered.
+    OneWay,
     Answered,
     Open,
     PickedUp,
@@ -389,7 +393,15 @@ impl Connection {
             Phase::Reset => Phase::Reset,
             phase if flags & FIN != 0 => phase,
             phase if self.fins != [false; 2] => phase,
-            Phase::Opening if reply && flags & SYN != 0 => Phase::Answered,
+            Phase::Opening | Phase::Repeated | Phase::OneWay if reply && flags & SYN != 0 => {
+                Phase::Answered
+            }
+            Phase::OneWay if reply => Phase::Open,
+            Phase::Opening if !reply && flags & (SYN | ACK) == SYN => Phase::Repeated,
+            Phase::Repeated if !reply && flags & (SYN | ACK) == SYN => Phase::OneWay,
+            Phase::Opening | Phase::Repeated if !reply && flags & (SYN | ACK) == ACK => {
+                Phase::OneWay
+            }
             Phase::Answered if !reply && flags & (SYN | ACK) == ACK => Phase::Open,
             Phase::PickedUp if reply => Phase::Open,
             phase => phase,
@@ -398,8 +410,8 @@ impl Connection {
         // Nothing is closed by who has not opened it.
         let opened = match self.phase {
             Phase::Reset => false,
-            Phase::Opening => self.fins != [false; 2],
-            Phase::PickedUp => reply || self.fins != [false; 2],
+            Phase::Opening | Phase::Repeated => self.fins != [false; 2],
+            Phase::PickedUp | Phase::OneWay => reply || self.fins != [false; 2],
             Phase::Answered => reply || flags & ACK != 0 || self.fins != [false; 2],
             _ => true,
         };
@@ -420,7 +432,7 @@ impl Connection {
             (Phase::Replied, _) => 300,
             (Phase::Reset, _) | (_, [true, true]) => 240,
             (_, [true, false] | [false, true]) => 3600,
-            (Phase::Opening | Phase::Answered, _) => 30,
+            (Phase::Opening | Phase::Repeated | Phase::OneWay | Phase::Answered, _) => 30,
             (Phase::PickedUp, _) => 240,
             (Phase::Open, _) => 7440,
         }
