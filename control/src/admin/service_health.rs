@@ -54,7 +54,7 @@ struct Listening {
 pub(super) async fn serve(admin: Arc<Admin>) {
     let mut tasks = JoinSet::new();
     let mut listening: BTreeMap<Check, Listening> = BTreeMap::new();
-    let mut failed: BTreeMap<Check, String> = BTreeMap::new();
+    let mut failed: BTreeMap<Check, Problem> = BTreeMap::new();
     let mut looked = None;
     loop {
         let retry = async { if failed.is_empty() { pending().await } else { sleep(RETRY).await } };
@@ -91,7 +91,8 @@ pub(super) async fn serve(admin: Arc<Admin>) {
             let bound = match bind(&check) {
                 Ok(bound) => bound,
                 Err(error) => {
-                    failed.insert(check, error.to_string());
+                    let problem = check.problem(&error);
+                    failed.insert(check, problem);
                     continue;
                 }
             };
@@ -102,20 +103,25 @@ pub(super) async fn serve(admin: Arc<Admin>) {
             listening.insert(check, Listening { endpoints, task });
         }
         if failed != before {
-            // HCK-7. The loop ends only with the process.
-            let problems = failed.iter().map(problem).collect();
+            let problems = failed.values().cloned().collect();
+            // The loop ends only with the process.
             let _ = admin.control.send(Update::Found("health check node ports", problems)).await;
         }
         sleep(PAUSE).await;
     }
 }
 
-fn problem((check, error): (&Check, &String)) -> Problem {
-    Problem {
-        place: None,
-        object: Some(ObjectKey { kind: Kind::Service, name: check.service.clone() }),
-        field: "spec.healthCheckNodePort".to_owned(),
-        reason: Reason::HealthCheckPort { port: check.port, error: error.clone() },
+impl Check {
+    /// HCK-7
+    fn problem(&self, error: &io::Error) -> Problem {
+        let family = if self.v4 { "IPv4" } else { "IPv6" };
+        let reason = Reason::HealthCheck { port: self.port, family, error: error.to_string() };
+        Problem {
+            place: None,
+            object: Some(ObjectKey { kind: Kind::Service, name: self.service.clone() }),
+            field: "spec.healthCheckNodePort".to_owned(),
+            reason,
+        }
     }
 }
 

@@ -175,8 +175,8 @@ impl Admin {
 fn problem(service: &str) -> Option<Problem> {
     let (namespace, name) = service.split_once('/')?;
     let object = ObjectKey { kind: Kind::Service, name: ObjectName::new(namespace, name) };
-    let field = "spec.externalTrafficPolicy".to_owned();
-    Some(Problem { place: None, object: Some(object), field, reason: Reason::OneWay })
+    let (field, reason) = (String::new(), Reason::OneWay);
+    Some(Problem { place: None, object: Some(object), field, reason })
 }
 
 #[cfg(test)]

@@ -88,16 +88,20 @@ pub enum Reason {
     },
     /// On connections whose clients' addresses are kept nothing comes back through the gateway.
     #[error(
-        "connections get no answer through this gateway: with policy Local endpoints see the clients' addresses, and \
-         their way back must lead through it (docs/vip-does-not-answer.md, question 5)"
+        "connections of clients whose addresses are kept get no answer through this gateway: the endpoints' way back \
+         must lead through it (docs/vip-does-not-answer.md, question 5)"
     )]
     OneWay,
-    /// Nobody can ask for a Service's health.
-    #[error("cannot listen on healthCheckNodePort {port}: {error}")]
-    HealthCheckPort {
+    /// Nobody answers load balancers that ask for local endpoints (HCK-7).
+    #[error(
+        "cannot listen on port {port} over {family}: {error}: load balancers take this node for one without endpoints"
+    )]
+    HealthCheck {
         /// The port.
         port: u16,
-        /// The reason.
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+        /// What the kernel says.
         error: String,
     },
 }
@@ -119,7 +123,7 @@ impl Reason {
             Self::Conflict { .. } => "conflict",
             Self::NotAllowed { .. } => "vip_not_allowed",
             Self::OneWay => "one_way",
-            Self::HealthCheckPort { .. } => "health_check_port",
+            Self::HealthCheck { .. } => "health_check",
         }
     }
 
