@@ -8,7 +8,7 @@
 //! - A watch that ends or breaks is resumed from the last version seen; bookmarks keep that version young.
 //! - A version that is too old (410, as status or as event) leads to a new list. Until it is complete, what is known
 //!   stays.
-//! - Every failure is followed by a pause ([`Backoff`]). A watch that lived for a while ends the chain of failures.
+//! - Every failure is followed by a pause ([`Backoff`]), of at least a second if the server throttles us (429). A watch that lived for a while ends the chain of failures.
 
 use std::time::{Duration, SystemTime};
 
@@ -38,6 +38,8 @@ const LIVED: Duration = Duration::from_secs(5);
 /// A version from the future (the cluster's store was restored from a backup) is watched in silence for ever. So many
 /// watches in a row without a word end in a list, to be sure.
 const SILENT_WATCHES: u32 = 10;
+/// What API servers that throttle write into `Retry-After`, which kube does not hand on.
+const THROTTLED: Duration = Duration::from_secs(1);
 /// An outage is logged no more often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -55,9 +57,12 @@ pub(super) trait Followed:
 }
 
 /// What went wrong, and whether a new list is due.
+#[derive(Default)]
 struct Failure {
     text: String,
     relist: bool,
+    /// The server wants to be left alone for so long.
+    respite: Duration,
 }
 
 /// Follows a kind until the control loop ends.
@@ -78,7 +83,7 @@ pub(super) async fn follow<K: Followed>(
     loop {
         match follower.list().await? {
             Ok(version) => follower.watch(version).await?,
-            Err(failure) => follower.fail(&failure.text).await?,
+            Err(failure) => follower.fail(failure).await?,
         }
     }
 }
@@ -147,12 +152,12 @@ impl<K: Followed> Follower<K> {
                 // A server that ends watches as soon as they begin must not be hurried.
                 Ok(()) if started.elapsed() < LIVED => time::sleep(self.backoff.pause()).await,
                 Ok(()) => {}
-                Err(Failure { relist: true, text }) => {
+                Err(Failure { relist: true, text, .. }) => {
                     info!(kind = K::KIND.name(), reason = text, "listing anew");
                     time::sleep(self.backoff.pause()).await;
                     return Ok(());
                 }
-                Err(failure) => self.fail(&failure.text).await?,
+                Err(failure) => self.fail(failure).await?,
             }
         }
         Ok(())
@@ -216,7 +221,8 @@ impl<K: Followed> Follower<K> {
     }
 
     /// Says that changes no longer arrive, and waits before the next attempt.
-    async fn fail(&mut self, error: &str) -> Result<(), Ended> {
+    async fn fail(&mut self, failure: Failure) -> Result<(), Ended> {
+        let error = failure.text;
         self.stale = true;
         if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
             self.logged = Some(Instant::now());
@@ -227,10 +233,10 @@ impl<K: Followed> Follower<K> {
         }
         // Before the first word there is nothing that could be stale.
         if let Some(since) = self.heard {
-            let link = Link::Stale { since, error: error.to_owned() };
+            let link = Link::Stale { since, error };
             self.send(Event::Link(K::KIND, link)).await?;
         }
-        time::sleep(self.backoff.pause()).await;
+        time::sleep(self.backoff.pause().max(failure.respite)).await;
         Ok(())
     }
 
@@ -248,7 +254,8 @@ async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
     match time::timeout(ANSWER_TIMEOUT, request).await {
         Ok(answer) => answer.map_err(|error| Failure::of(&error)),
         Err(_) => {
-            Err(Failure { text: format!("no answer within {ANSWER_TIMEOUT:?}"), relist: false })
+            let text = format!("no answer within {ANSWER_TIMEOUT:?}");
+            Err(Failure { text, ..Failure::default() })
         }
     }
 }
@@ -258,14 +265,17 @@ impl Failure {
         match error {
             kube::Error::Api(status) => Self::status(status),
             // What could not be read can't be resumed after: its version is unknown.
-            kube::Error::SerdeError(_) => Self { text: error.to_string(), relist: true },
-            _ => Self { text: with_causes(error), relist: false },
+            kube::Error::SerdeError(_) => {
+                Self { text: error.to_string(), relist: true, ..Self::default() }
+            }
+            _ => Self { text: with_causes(error), ..Self::default() },
         }
     }
 
     fn status(status: &Status) -> Self {
         let text = format!("{} {}: {}", status.code, status.reason, status.message);
-        Self { text, relist: status.code == 410 }
+        let respite = if status.code == 429 { THROTTLED } else { Duration::ZERO };
+        Self { text, relist: status.code == 410, respite }
     }
 }
 
