@@ -2,19 +2,17 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket};
 
 use crate::client::request;
 use crate::netns::Namespace;
 use crate::service::{Policy, Service};
 use crate::site::{CLIENT, Layout, MASQUERADE, NODE, Ports, Site};
+use crate::wire::{Wire, ethernet, seal};
 
 const FRAMES: usize = 20_000;
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -101,38 +99,6 @@ fn throw(end: &Namespace, gateway: &str) -> io::Result<()> {
         }
         Ok(())
     })
-}
-
-/// A packet socket on a device of the current namespace.
-struct Wire {
-    socket: OwnedFd,
-    device: LinkAddr,
-    name: &'static str,
-}
-
-impl Wire {
-    fn open(name: &'static str) -> io::Result<Self> {
-        let devices = getifaddrs()?.filter(|device| device.interface_name == name);
-        let device = devices.filter_map(|device| device.address?.as_link_addr().copied()).next();
-        let device = device.ok_or(io::ErrorKind::NotFound)?;
-        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-        Ok(Self { socket, device, name })
-    }
-
-    fn send(&self, frame: &[u8]) -> Result<(), Errno> {
-        sendto(self.socket.as_raw_fd(), frame, &self.device, MsgFlags::empty()).map(drop)
-    }
-
-    /// The MAC address that the kernel has found for a neighbour.
-    fn gateway(&self, address: &str) -> [u8; 6] {
-        let neighbours = std::fs::read_to_string("/proc/thread-self/net/arp").expect("a table");
-        let entry = neighbours.lines().find(|line| {
-            line.split_whitespace().next() == Some(address) && line.ends_with(self.name)
-        });
-        let mac = entry.and_then(|line| line.split_whitespace().nth(3)).expect("it was pinged");
-        let mut bytes = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).expect("hex"));
-        [(); 6].map(|()| bytes.next().expect("six bytes"))
-    }
 }
 
 /// xorshift: the same garbage every time.
@@ -230,10 +196,6 @@ fn templates(mac: [u8; 6]) -> Vec<Vec<u8>> {
     frames
 }
 
-fn ethernet(mac: [u8; 6], kind: u16, payload: &[u8]) -> Vec<u8> {
-    [&mac, &[2, 0, 0, 0, 0, 1], &kind.to_be_bytes()[..], payload].concat()
-}
-
 /// From the client.
 fn ipv4(protocol: u8, destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let source: Ipv4Addr = CLIENT[0].parse().expect("an address");
@@ -242,15 +204,4 @@ fn ipv4(protocol: u8, destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut packet = [&head, &source.octets()[..], &destination, payload].concat();
     seal(&mut packet[..20]);
     packet
-}
-
-/// Puts the checksum into an IPv4 header.
-fn seal(header: &mut [u8]) {
-    header[10..12].fill(0);
-    let words = header.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
-    let sum: u32 = words.sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let sum = !u16::try_from(folded & 0xffff).unwrap_or_default();
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
 }

@@ -5,7 +5,7 @@
 //! both ends that verify every checksum, rebuild fragments and find path MTUs.
 //!
 //! - `netns`, `gateway`, `site`: namespaces, the vipgate process, and the two put together
-//! - `service`, `backend`, `client`: what is served, by whom, and who asks
+//! - `service`, `backend`, `client`: what is served, by whom, and who asks; `wire`: frames made by hand
 //! - the other modules are the tests; their functions are named after what they show
 //!
 //! Needs root, and `ip`, `timeout`, `ethtool`, `nstat`, `curl`, `dig`, `nc` (OpenBSD's), `socat`, `ping`, `traceroute`
@@ -21,6 +21,7 @@ mod gateway;
 mod netns;
 mod service;
 mod site;
+mod wire;
 
 mod dns;
 mod endpoint_changes;

@@ -1,9 +1,13 @@
 //! Packets larger than a link: fragments, and path MTU discovery through the gateway and by it.
 
-use crate::client::{download, source_for, udp, upload};
+use std::net::{SocketAddr, UdpSocket};
+
+use crate::backend::pattern;
+use crate::client::{download, source_for, udp, upload, who};
 use crate::netns::Namespace;
 use crate::service::{ECHO, HTTP, Policy, Service};
-use crate::site::{Layout, Site};
+use crate::site::{BACKENDS, Layout, MASQUERADE, NODE, Site};
+use crate::wire::{Wire, fragments};
 
 const SIZE: u64 = 20 << 20;
 
@@ -29,6 +33,66 @@ fn large_udp_datagrams_pass_in_fragments_both_ways() {
             });
             assert!(question == answer, "{vip:?}: {size} bytes have changed");
         }
+    }
+}
+
+/// PRO-4: the first fragment comes last, of the question, and of the answer.
+#[test]
+fn fragments_that_overtake_the_first_one_are_answered() {
+    let services = services();
+    let Some(site) = Site::new(Layout::default(), &services) else { return };
+    let datagram = &pattern()[..4000];
+    for (service, vip) in services.iter().flat_map(|s| s.balanced().map(|vip| (s, vip))) {
+        let (to, source) = (vip.at(&ECHO), source_for(vip.ip));
+        let hear = |socket: &UdpSocket, what: &str| {
+            let mut buffer = vec![0; 65_536];
+            let heard = socket.recv_from(&mut buffer);
+            let (length, from) = heard.unwrap_or_else(|error| panic!("{vip:?}, {what}: {error}"));
+            assert_eq!(from, to);
+            assert!(buffer[..length] == *datagram, "{vip:?}, {what}: {length} bytes");
+        };
+        let socket = site.client.run(|| udp(source, 0));
+        let client = socket.local_addr().expect("it is bound");
+        backwards(&site.client, NODE[0], client, to, datagram);
+        hear(&socket, "question backwards");
+        if service.policy == Policy::Local {
+            let backend = who(&socket, to).expect("an answer").backend;
+            let place = BACKENDS.iter().find(|place| place.name == backend).expect("it is known");
+            let address = place.addresses[usize::from(vip.ip.is_ipv6())];
+            let from = SocketAddr::new(address.parse().expect("an address"), ECHO.target);
+            backwards(&site.backend, MASQUERADE[0], from, client, datagram);
+            hear(&socket, "answer backwards");
+        }
+    }
+    let metrics = site.quiet_metrics();
+    assert_eq!((metrics.dropped("fragment_unknown"), metrics.sum("worker_held_packets")), (0, 0));
+}
+
+/// Sends a datagram in fragments, the last one first.
+fn backwards(end: &Namespace, gateway: &str, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+    end.run(|| {
+        let wire = Wire::open("eth0").expect("a device");
+        for frame in fragments(wire.gateway(gateway), from, to, datagram, 1400).iter().rev() {
+            wire.send(frame).expect("it is sent");
+        }
+    });
+}
+
+/// ICM-5: with a limited segment size nobody has to be told.
+#[test]
+fn limited_segments_never_meet_the_mtu() {
+    let services = services();
+    let layout = Layout { mtu: [1500, 1400], mss_clamp: true, ..Layout::default() };
+    let Some(site) = Site::new(layout, &services) else { return };
+    for vip in services.iter().flat_map(Service::balanced) {
+        forget(&site);
+        let before = [&site.client, &site.backend].map(too_big);
+        site.client.run(|| {
+            let done =
+                upload(vip.at(&HTTP), SIZE).and_then(|()| download(vip.at(&HTTP), SIZE, |_| ()));
+            done.unwrap_or_else(|error| panic!("{vip:?}: {error}"));
+        });
+        assert_eq!([&site.client, &site.backend].map(too_big), before, "{vip:?}");
     }
 }
 

@@ -62,13 +62,15 @@ pub(crate) struct Layout {
     pub(crate) workers: usize,
     /// MTUs of the ports `out` and `in`; the other side's is always 1500.
     pub(crate) mtu: [u16; 2],
+    /// Whether the port `in` limits the segment size of TCP to what its MTU leaves.
+    pub(crate) mss_clamp: bool,
     /// Routers on both sides that let no larger packet through toward the client, the backends.
     pub(crate) path_mtu: Option<u16>,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { ports: Ports::Tap, workers: 2, mtu: [1500; 2], path_mtu: None }
+        Self { ports: Ports::Tap, workers: 2, mtu: [1500; 2], mss_clamp: false, path_mtu: None }
     }
 }
 
@@ -272,6 +274,13 @@ impl Site {
         }
     }
 
+    /// What is between client and backend if there are routers: the first one, the gateway, the second one.
+    pub(crate) fn path(family: usize) -> [&'static str; 3] {
+        let [out, inside] = &SIDES;
+        let ([_, gateway, _], [_, _, second]) = (out.transit[family], inside.transit[family]);
+        [out.gateway[family], gateway, second]
+    }
+
     /// The ends of the gateway's ports: whose namespace they are in, and the name there.
     fn ends(&self) -> [(&Namespace, &'static str); 2] {
         match self.routers.as_slice() {
@@ -362,7 +371,7 @@ impl Site {
     }
 
     fn config(&self) -> String {
-        let Layout { ports, workers, mtu, .. } = self.layout;
+        let Layout { ports, workers, mtu, mss_clamp, .. } = self.layout;
         let port = |index: usize| {
             let Side { port, device, .. } = SIDES[index];
             let vdev = match ports {
@@ -372,12 +381,13 @@ impl Site {
             let (addresses, routes) = self.port_addresses(index);
             let (addresses, routes) = (addresses.join(", "), routes.join(", "));
             let mtu = mtu[index];
+            let clamp = if mss_clamp && index == 1 { "mssClamp: auto, " } else { "" };
             let announce = match (index, self.layout.path_mtu) {
                 (0, None) => "\"192.0.2.192/26\", \"2001:db8:1::f000/116\"",
                 _ => "",
             };
             format!(
-                "- {{name: {port}, vdev: \"{vdev}\", mtu: {mtu}, addresses: [{addresses}], routes: [{routes}], \
+                "- {{name: {port}, vdev: \"{vdev}\", mtu: {mtu}, {clamp}addresses: [{addresses}], routes: [{routes}], \
                  announce: [{announce}]}}\n"
             )
         };

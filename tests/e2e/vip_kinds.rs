@@ -89,21 +89,39 @@ fn vips_and_the_node_answer_pings_of_every_size() {
 fn traceroute_shows_the_gateway() {
     let services = services();
     let Some(site) = Site::new(Layout::default(), &services) else { return };
-    for service in &services {
-        for vip in service.balanced() {
-            for method in ["-T -p80", "-U -p7"] {
-                let line = format!("traceroute -n -q1 -w2 -m4 {method} {}", vip.ip);
-                let hops = site.client.sh(15, &line);
-                let hop = |number: usize| {
-                    let line =
-                        hops.lines().find(|line| line.trim().starts_with(&number.to_string()));
-                    line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default()
-                };
-                assert_eq!(hop(1), NODE[usize::from(vip.ip.is_ipv6())], "{line}\n{hops}");
-                assert_eq!(hop(2), vip.ip.to_string(), "{line}\n{hops}");
-            }
-        }
+    for vip in services.iter().flat_map(Service::balanced) {
+        let (vip, node) = (vip.ip.to_string(), NODE[usize::from(vip.ip.is_ipv6())]);
+        traces(&site, "-T -p80", &[node, &vip]);
+        traces(&site, "-U -p7", &[node, &vip]);
+        // Pings are answered by the gateway itself.
+        traces(&site, "-I", &[&vip]);
     }
+}
+
+/// ICM-6, ICM-1: what a router behind the gateway says about a backend's packet is told the client about its own.
+#[test]
+fn traceroute_shows_the_routers_on_both_sides() {
+    let services = services();
+    let layout = Layout { path_mtu: Some(1500), ..Layout::default() };
+    let Some(site) = Site::new(layout, &services) else { return };
+    for vip in services.iter().flat_map(Service::balanced) {
+        let family = usize::from(vip.ip.is_ipv6());
+        let (vip, [first, gateway, second]) = (vip.ip.to_string(), Site::path(family));
+        traces(&site, "-T -p80", &[first, gateway, second, &vip]);
+        traces(&site, "-U -p7", &[first, gateway, second, &vip]);
+        traces(&site, "-I", &[first, &vip]);
+    }
+}
+
+/// The hops that traceroute shows, the last of which is where it leads.
+fn traces(site: &Site, method: &str, expected: &[&str]) {
+    let to = expected.last().expect("somewhere");
+    // Errors are limited in number, the kernel's too: one probe at a time.
+    let line = format!("traceroute -n -q1 -N1 -w2 -m6 {method} {to}");
+    let output = site.client.sh(30, &line);
+    let hops: Vec<_> =
+        output.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(hops, expected, "{line}\n{output}");
 }
 
 fn services() -> [Service; 2] {
