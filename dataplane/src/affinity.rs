@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_meet_a_client_at_once_agree() {
+    fn aff_8_workers_that_meet_a_client_at_once_agree() {
         const WORKERS: u32 = 4;
         let affinity = affinity(4096);
         let barrier = Barrier::new(WORKERS as usize);

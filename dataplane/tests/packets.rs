@@ -30,8 +30,14 @@ mod mss;
 mod sctp;
 #[path = "packets/tallies.rs"]
 mod tallies;
+#[path = "packets/timeouts.rs"]
+mod timeouts;
 #[path = "packets/transit.rs"]
 mod transit;
+#[path = "packets/udp_moves.rs"]
+mod udp_moves;
+#[path = "packets/untouched.rs"]
+mod untouched;
 #[path = "packets/verdicts.rs"]
 mod verdicts;
 
@@ -190,6 +196,9 @@ fn all() -> Vec<Case> {
         mss::cases(),
         sctp::cases(),
         affinity::cases(),
+        timeouts::cases(),
+        udp_moves::cases(),
+        untouched::cases(),
     ]
     .into_iter()
     .flatten()
@@ -220,7 +229,7 @@ macro_rules! run_tables {
 mod tables {
     run_tables!(
         malformed, verdicts, transit, answers, icmp, fragments, kernel, lifetime, limits, mss,
-        sctp, affinity
+        sctp, affinity, timeouts, udp_moves, untouched
     );
 }
 

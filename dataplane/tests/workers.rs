@@ -224,6 +224,34 @@ fn fragments_find_their_flow_from_every_queue() {
     });
 }
 
+/// AFF-8: a client's connections are several workers', and all go to one backend.
+#[test]
+fn all_workers_know_a_clients_backend() {
+    for_all(|mut net, f, masquerade| {
+        let mut rows = service(f, masquerade);
+        rows.iter_mut().for_each(|row| row.0.affinity = Some(100));
+        net.gateway.apply("ns/web", &rows);
+        let vip = at(f.load_balancer, 80);
+        let mut chosen = std::collections::HashSet::new();
+        for number in 1..=20 {
+            let host =
+                if f.v4 { format!("203.0.113.{number}") } else { format!("2001:db8:f::{number}") };
+            let (mut backends, mut owners) = (std::collections::HashSet::new(), vec![]);
+            for port in 0..20 {
+                let mut owner = None;
+                let fate = net.outside(&tcp(at(&host, 5000 + port), vip), &mut owner);
+                let Fate::Sent(IN, frame) = &fate else { panic!("{fate:?}") };
+                backends.insert(ends(frame).1);
+                owners.push(owner);
+            }
+            assert_eq!(backends.len(), 1, "{host}: {backends:?}");
+            assert!(owners.iter().any(|owner| *owner != owners[0]), "one worker proves nothing");
+            chosen.extend(backends);
+        }
+        assert_eq!(chosen.len(), 2, "one backend for all proves nothing");
+    });
+}
+
 /// CTK-10: a backend that is somebody's client, from the very port that it serves.
 #[test]
 fn what_backends_ask_goes_as_it_is_from_every_queue() {

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use dataplane::affinity::Affinity;
 use dataplane::flow::Protocol::{Tcp, Udp};
+use dataplane::hash::HashKey;
 use etherparse::{NetSlice, SlicedPacket};
 
 use super::*;
@@ -14,7 +17,10 @@ const CLIENTS: usize = 8;
 const MILLIS: u64 = 1000;
 
 pub fn cases() -> Vec<Case> {
-    FAMILIES.into_iter().flat_map(|f| [sticks(f), ends(f), of_the_list(f), every_way(f)]).collect()
+    FAMILIES
+        .into_iter()
+        .flat_map(|f| [sticks(f), ends(f), of_the_list(f), every_way(f), many_clients(f)])
+        .collect()
 }
 
 fn row(f: Family, protocol: Protocol, backends: &[usize], seconds: Option<u32>) -> Service {
@@ -124,5 +130,34 @@ fn every_way(f: Family) -> Case {
             let packet = tcp((client(f, number), 5000), at(f.external_ip, 80));
             assert_eq!(BTreeSet::from([backend(gateway, packet)]), *first);
         }
+    })
+}
+
+/// AFF-7: a hundred clients of a backend are not the limit; all of a thousand keep theirs.
+fn many_clients(f: Family) -> Case {
+    let client = move |number: usize, port| {
+        let (high, low) = (number / 250, number % 250 + 1);
+        let v6 = format!("2001:db8:f::{high:x}:{low:x}");
+        at(&if f.v4 { format!("203.0.{}.{low}", 113 + high) } else { v6 }, port)
+    };
+    let setup = |setup: &mut Setup| {
+        setup.affinity = Arc::new(Affinity::new(16_384, HashKey::new(3)));
+        setup.fib.routes.iter_mut().for_each(|route| {
+            if route.prefix.to_string() == "203.0.113.0/24" {
+                route.prefix = "203.0.0.0/16".parse().expect("a prefix");
+            }
+        });
+    };
+    story("a thousand clients", f, Tcp).setup(setup).then(move |gateway| {
+        let vip = at(f.load_balancer, 80);
+        let all = |gateway: &mut Gateway, port| -> Vec<IpAddr> {
+            (0..1000).map(|n| backend(gateway, tcp(client(n, port), vip))).collect()
+        };
+        let first = all(gateway, 1000);
+        for index in f.backends {
+            let count = first.iter().filter(|&&backend| backend == ip(index)).count();
+            assert!(count > 200, "{count} of a thousand at {index}");
+        }
+        assert_eq!(all(gateway, 2000), first);
     })
 }

@@ -163,16 +163,7 @@ fn transport() -> Vec<Case> {
             ),
         ]);
     }
-    // No checksum is legal in IPv4 and stays none (RFC 768); in IPv6 it can't be translated (RFC 8200).
-    cases.push(
-        with_service("UDP without checksum, IPv4", V4)
-            .outside(question(V4).checksum(0), sent_in(question_inside(V4).checksum(0))),
-    );
-    cases.push(
-        with_service("UDP without checksum, IPv6", V6)
-            .outside(question(V6).checksum(0), dropped(ZeroUdpChecksum))
-            .then(|gateway| assert_eq!(gateway.connections(), 0, "a dropped packet opened a flow")),
-    );
+    cases.extend(udp_checksums());
     // A wrong checksum is the receiver's to find: it must arrive as wrong as it left (I9).
     for f in FAMILIES {
         for (packet, inside) in [(syn(f), syn_inside(f)), (question(f), question_inside(f))] {
@@ -193,6 +184,29 @@ fn transport() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// PRO-3: none is legal in IPv4 and stays none (RFC 768); in IPv6 it can't be translated (RFC 8200). A sum of zero is sent
+/// as all ones.
+fn udp_checksums() -> Vec<Case> {
+    let none = [
+        with_service("UDP without checksum, IPv4", V4)
+            .outside(question(V4).checksum(0), sent_in(question_inside(V4).checksum(0))),
+        with_service("UDP without checksum, IPv6", V6)
+            .outside(question(V6).checksum(0), dropped(ZeroUdpChecksum))
+            .then(|gateway| assert_eq!(gateway.connections(), 0, "a dropped packet opened a flow")),
+    ];
+    let zero = FAMILIES.map(|f| {
+        let with = |packet: Packet, word: u16| packet.payload(&word.to_be_bytes());
+        let word = (0..=u16::MAX).find(|&word| {
+            let inside = with(question_inside(f), word).transport();
+            inside[6..8] == [0xff, 0xff]
+        });
+        let word = word.expect("one of all words makes a sum of zero");
+        with_service("UDP with a sum of zero", f)
+            .outside(with(question(f), word), sent_in(with(question_inside(f), word)))
+    });
+    none.into_iter().chain(zero).collect()
 }
 
 fn martians() -> Vec<Case> {

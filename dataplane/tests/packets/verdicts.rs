@@ -224,6 +224,7 @@ fn without_detector(f: Family) -> Vec<Case> {
     cases
 }
 
+/// MSQ-4: under the address of the port that leads to the backend, or one of the pool.
 fn masquerading(f: Family) -> Vec<Case> {
     let all = |service: Service| {
         case("").setup(|setup| setup.node.masquerade_all = true).service("ns/web", &[service])
