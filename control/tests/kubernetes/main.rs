@@ -1,5 +1,13 @@
 //! The Kubernetes source against an API server that fails in every way we know of.
+//!
+//! [`real`] alone can run against a cluster; its head says how.
 
+#![allow(unreachable_pub, missing_debug_implementations, reason = "a test crate has no users")]
+
+mod faults;
+mod real;
+mod storm;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::time::Duration;

@@ -1,13 +1,13 @@
 //! The Kubernetes source with a control loop behind it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::control::Handle;
-use control::source::kubernetes::{self, Scope};
+use control::source::kubernetes::{self, Client, Scope};
 use tokio::task::LocalSet;
-use tokio::time::{self, Instant};
+use tokio::time;
 
-use super::{rows, settings, start};
+use super::{rows, settings, start_on};
 
 /// What takes longer never comes.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -18,11 +18,32 @@ pub(crate) async fn following(url: &str, test: impl AsyncFnOnce(Handle)) {
 }
 
 pub(crate) async fn following_all(url: &str, scope: Scope, test: impl AsyncFnOnce(Handle)) {
-    let (handle, tasks): (Handle, LocalSet) = start(settings("{}"));
+    let tasks = LocalSet::new();
     let config = kube::Config::new(url.parse().expect("a URL"));
     let client = kubernetes::client(config).expect("a client");
+    let handle = follow(&tasks, client, scope);
+    let started = Instant::now();
+    // Not a timer: tests may let time pass at once.
+    let too_long = async {
+        while started.elapsed() < 2 * LIMIT {
+            time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tasks
+        .run_until(async {
+            tokio::select! {
+                () = test(handle) => {}
+                () = too_long => panic!("not in time"),
+            }
+        })
+        .await;
+}
+
+/// Follows a server while the tasks run.
+pub(crate) fn follow(tasks: &LocalSet, client: Client, scope: Scope) -> Handle {
+    let handle = start_on(tasks, settings("{}"));
     tasks.spawn_local(kubernetes::run(client, scope, handle.clone()));
-    tasks.run_until(time::timeout(2 * LIMIT, test(handle))).await.expect("in time");
+    handle
 }
 
 pub(crate) async fn all_rows(handle: &Handle) -> Vec<String> {

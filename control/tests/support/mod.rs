@@ -71,6 +71,12 @@ pub(crate) fn problems(assembly: &Assembly) -> Vec<String> {
 
 /// The control loop, and a worker that looks for new tables all the time. Runs while the set is polled.
 pub(crate) fn start(settings: Settings) -> (Handle, LocalSet) {
+    let tasks = LocalSet::new();
+    (start_on(&tasks, settings), tasks)
+}
+
+/// The same, on a set there is.
+pub(crate) fn start_on(tasks: &LocalSet, settings: Settings) -> Handle {
     let key = HashKey::new(1);
     let first = Tables {
         services: ServiceTable::new(key),
@@ -80,7 +86,6 @@ pub(crate) fn start(settings: Settings) -> (Handle, LocalSet) {
     let (publisher, mut readers) = snapshot::channel(first.clone(), 1);
     let publisher = TablesPublisher::new(publisher, first);
     let (control, handle) = Control::new(Assembly::new(settings, key), publisher);
-    let tasks = LocalSet::new();
     tasks.spawn_local(control.run());
     tasks.spawn_local(async move {
         loop {
@@ -88,5 +93,5 @@ pub(crate) fn start(settings: Settings) -> (Handle, LocalSet) {
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
     });
-    (handle, tasks)
+    handle
 }

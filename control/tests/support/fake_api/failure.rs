@@ -112,13 +112,17 @@ impl Failure {
             401 => return Self::unauthorized(),
             403 => "Forbidden",
             410 => "Expired",
-            429 => "TooManyRequests",
             500 => "InternalError",
             504 => "Timeout",
             _ => "ServiceUnavailable",
         };
         let retry_after = (code == 429).then_some(1);
         Self { retry_after, ..Self::new(code, reason, "as told") }
+    }
+
+    /// Throttling comes before all that knows of Status objects.
+    fn is_plain(&self) -> bool {
+        self.code == 429
     }
 
     /// The object of an ERROR event.
@@ -130,7 +134,11 @@ impl Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let code = StatusCode::from_u16(self.code).expect("a status");
-        let mut response = (code, Json(*self.body)).into_response();
+        let mut response = if self.is_plain() {
+            (code, "Too many requests, please try again later.\n").into_response()
+        } else {
+            (code, Json(*self.body)).into_response()
+        };
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());

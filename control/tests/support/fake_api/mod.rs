@@ -5,6 +5,7 @@
 //! `tests/transcripts/` holds its answers against those of a real one.
 
 mod access;
+mod apart;
 mod clock;
 mod defaults;
 mod failure;
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 
 use access::Access;
 use clock::{Clock, Waiter};
-pub(crate) use faults::Faults;
+pub(crate) use faults::{BadWatch, Faults};
 pub(crate) use request::Recorded;
 use resources::Resource;
 use store::Store;
@@ -72,6 +73,15 @@ impl FakeApi {
     }
 
     pub(crate) fn serve(listener: TcpListener) -> (Self, String) {
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let api = Self::new();
+        let router = api.router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (api, url)
+    }
+
+    /// A server without a socket.
+    pub(crate) fn new() -> Self {
         let state = State {
             store: Store::new(),
             access: Access::default(),
@@ -86,13 +96,10 @@ impl FakeApi {
         for namespace in ["default", "kube-system", "kube-public", NAMESPACE] {
             api.add_namespace(namespace);
         }
-        let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let router = api.router();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        (api, url)
+        api
     }
 
-    /// The server without a socket, for one that answers some requests itself.
+    /// What it answers, for a server that answers some requests itself.
     pub(crate) fn router(&self) -> Router {
         Router::new().fallback(serve::answer).with_state(self.clone())
     }
@@ -198,6 +205,11 @@ impl FakeApi {
     /// Forgets all events: every watch that resumes gets 410.
     pub(crate) fn compact(&self) {
         self.lock().store.compact();
+    }
+
+    /// Forgets all events and how late it is, as when the store comes back from a backup.
+    pub(crate) fn rewind(&self) {
+        self.lock().store.rewind();
     }
 
     /// Takes the clock into the test's hands and sets it: time since the server began.

@@ -32,11 +32,12 @@ pub(super) struct Store {
     pub(super) oldest: u64,
     collections: HashMap<(&'static str, &'static str), Collection>,
     uids: u64,
+    cluster_ips: u8,
 }
 
 impl Store {
     pub(super) fn new() -> Self {
-        Self { version: 1000, oldest: 0, collections: HashMap::new(), uids: 0 }
+        Self { version: 1000, oldest: 0, collections: HashMap::new(), uids: 0, cluster_ips: 0 }
     }
 
     pub(super) fn of(&mut self, resource: &'static Resource) -> &mut Collection {
@@ -108,6 +109,19 @@ impl Store {
         for collection in self.collections.values_mut() {
             collection.log.clear();
         }
+    }
+
+    /// Forgets how late it is, as when the store comes back from a backup: counts from the beginning again.
+    pub(super) fn rewind(&mut self) {
+        self.compact();
+        self.version = 10;
+        self.oldest = 0;
+    }
+
+    /// One that no Service has, unless a client chose it.
+    pub(super) fn cluster_ip(&mut self) -> String {
+        self.cluster_ips += 1;
+        format!("10.96.250.{}", self.cluster_ips)
     }
 
     /// One that no object had.

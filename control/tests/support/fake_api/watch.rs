@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,7 +18,7 @@ use super::list::fits;
 use super::request::{Place, Query};
 use super::resources::Resource;
 use super::store::{Change, Store, at_version, empty, key_of};
-use super::{Cut, FakeApi, State};
+use super::{BadWatch, Cut, FakeApi, State};
 
 /// Between bookmarks.
 const BOOKMARKS_EVERY: Duration = Duration::from_secs(60);
@@ -40,12 +41,14 @@ struct Watch {
     next_bookmark: Duration,
     lines: VecDeque<String>,
     over: bool,
+    /// It has said its fault.
+    complained: bool,
     waiter: Waiter,
 }
 
 /// What a watch does next.
 enum Step {
-    Say(Value),
+    Say(String),
     End,
     Break,
     Wait,
@@ -102,6 +105,7 @@ pub(super) fn watch(
         next_bookmark: now + BOOKMARKS_EVERY,
         lines,
         over,
+        complained: false,
         waiter: api.waiter(),
         query,
     };
@@ -123,21 +127,10 @@ impl Watch {
             let (step, clock) = {
                 let api = self.api.clone();
                 let mut state = api.lock();
-                let step = self.step(&mut state);
-                // Half a line is the last one.
-                if let Step::Say(event) = &step
-                    && state.faults.tear
-                {
-                    let mut text = event.to_string();
-                    text.truncate(text.len() / 2);
-                    self.lines.push_back(text);
-                    self.over = true;
-                    continue;
-                }
-                (step, state.clock)
+                (self.step(&mut state), state.clock)
             };
             match step {
-                Step::Say(event) => return Some(Ok(format!("{event}\n"))),
+                Step::Say(line) => return Some(Ok(line)),
                 Step::End => return None,
                 Step::Break => {
                     self.over = true;
@@ -166,17 +159,34 @@ impl Watch {
         if state.faults.refuse.is_some() {
             return Step::End;
         }
-        if state.faults.mute {
-            return Step::Wait;
+        let fault = state.faults.watches;
+        match fault {
+            Some(BadWatch::Mute) => return Step::Wait,
+            Some(BadWatch::Ends) => return Step::End,
+            // Once is enough.
+            Some(BadWatch::Error(_) | BadWatch::Garbage) if self.complained => return Step::Wait,
+            Some(BadWatch::Error(code)) => {
+                self.complained = true;
+                return Step::Say(line("ERROR", Failure::trouble(code).body()));
+            }
+            Some(BadWatch::Garbage) => {
+                self.complained = true;
+                return Step::Say("{what is this}\n".into());
+            }
+            Some(BadWatch::Torn) | None => {}
         }
-        let now = state.clock.now();
         while let Some(change) = after(&mut state.store, self.resource, self.seen) {
             self.seen = change.version;
-            let event = event(self.resource, &self.place, &self.query, change);
-            if event.is_some() {
-                return event.map_or(Step::Wait, Step::Say);
+            let Some(mut line) = event(self.resource, &self.place, &self.query, change) else {
+                continue;
+            };
+            if fault.is_some() {
+                line.truncate(line.len() / 2);
+                self.over = true;
             }
+            return Step::Say(line);
         }
+        let now = state.clock.now();
         if self.end.is_some_and(|end| now >= end) {
             return Step::End;
         }
@@ -200,8 +210,7 @@ impl Watch {
         if !self.query.bookmarks || version <= self.first {
             return Step::Wait;
         }
-        let mark = empty(self.resource, version);
-        Step::Say(json!({"type": "BOOKMARK", "object": mark}))
+        Step::Say(line("BOOKMARK", &empty(self.resource, version)))
     }
 }
 
@@ -225,22 +234,20 @@ fn event(
     place: &Place,
     query: &Query,
     change: &Change,
-) -> Option<Value> {
+) -> Option<String> {
     if change.before.is_none() && change.after.is_none() {
-        let mark = empty(resource, change.version);
-        return query.bookmarks.then(|| json!({"type": "BOOKMARK", "object": mark}));
+        return query.bookmarks.then(|| line("BOOKMARK", &empty(resource, change.version)));
     }
-    let shown = |object: &&std::sync::Arc<Value>| fits(place, query, &key_of(object), object);
+    let shown = |object: &&Arc<Value>| fits(place, query, &key_of(object), object);
     let (before, after) =
         (change.before.as_ref().filter(shown), change.after.as_ref().filter(shown));
-    let (kind, object) = match (before, after) {
-        (None, None) => return None,
-        (None, Some(after)) => ("ADDED", (**after).clone()),
-        (Some(_), Some(after)) => ("MODIFIED", (**after).clone()),
+    match (before, after) {
+        (None, None) => None,
+        (None, Some(after)) => Some(line("ADDED", after)),
+        (Some(_), Some(after)) => Some(line("MODIFIED", after)),
         // The last state inside, with the version of the change that led out.
-        (Some(before), None) => ("DELETED", at_version(before, change.version)),
-    };
-    Some(json!({"type": kind, "object": object}))
+        (Some(before), None) => Some(line("DELETED", &at_version(before, change.version))),
+    }
 }
 
 fn line(kind: &str, object: &Value) -> String {

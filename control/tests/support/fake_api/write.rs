@@ -41,6 +41,13 @@ pub(super) fn create(
     if resource.generation {
         metadata["generation"] = 1.into();
     }
+    let spec = &object["spec"];
+    if resource.kind == "Service"
+        && spec.get("clusterIP").is_none()
+        && spec["type"] != "ExternalName"
+    {
+        object["spec"]["clusterIP"] = store.cluster_ip().into();
+    }
     fill_in(&mut object);
     Ok(store.put(resource, object))
 }
