@@ -227,8 +227,8 @@ impl Host {
     /// The host as it is with the addresses the kernel has now.
     fn node(&self, spec: &FibSpec) -> Node {
         Node {
-            addresses: spec.locals.clone(),
-            masquerade_pool: self.pool.clone(),
+            addresses: spec.locals.iter().copied().collect(),
+            masquerade_pool: self.pool.iter().copied().collect(),
             masquerade_ports: self.ports.clone(),
             announced: self.announced.clone(),
             ..Node::default()

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use dataplane::flow::Address;
 use dataplane::tables::Node;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -123,15 +124,14 @@ impl Settings {
     /// The facts workers need: those of the host, whose interfaces have `host.addresses`, and those of these settings.
     #[must_use]
     pub fn node(&self, host: Node) -> Node {
-        let mut all: Vec<IpAddr> = host.addresses.iter().chain(&self.node_ips).copied().collect();
-        all.sort_unstable();
-        all.dedup();
+        let addresses = host.addresses.iter().map(Address::ip);
+        let all: Vec<IpAddr> = addresses.chain(self.node_ips.iter().copied()).collect();
         let serving = all.iter().copied().filter(|&address| self.serves_node_ports(address));
         Node {
             node_port_addresses: serving.collect(),
-            addresses: all,
-            cluster_cidrs: self.cluster_cidrs.clone(),
-            service_cidrs: self.service_cidrs.clone(),
+            addresses: all.into_iter().collect(),
+            cluster_cidrs: self.cluster_cidrs.iter().copied().collect(),
+            service_cidrs: self.service_cidrs.iter().copied().collect(),
             masquerade_all: self.masquerade_all,
             reject_unknown_cluster_ip_ports: self.reject_unknown_cluster_ip_ports,
             reject_unknown_external_ports: self.role == Role::Edge,
@@ -355,12 +355,11 @@ mod tests {
             ("[primary]", vec!["192.0.2.1"]),
         ] {
             let yaml = format!("{{nodeIPs: [192.0.2.1], nodePortAddresses: {option}}}");
-            let host = Node { addresses: addresses.to_vec(), ..Node::default() };
+            let host = Node { addresses: addresses.into_iter().collect(), ..Node::default() };
             let node = parse(&yaml).expect("valid").node(host);
-            let served: Vec<String> =
-                node.node_port_addresses.iter().map(ToString::to_string).collect();
-            assert_eq!(served, expected, "{option}");
-            assert_eq!(node.addresses.len(), 5);
+            let expected = expected.into_iter().map(|ip| ip.parse().expect("valid")).collect();
+            assert_eq!(node.node_port_addresses, expected, "{option}");
+            assert_eq!(node.addresses, addresses.into_iter().collect());
         }
     }
 }

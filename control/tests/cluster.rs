@@ -10,6 +10,7 @@ use control::object::node::Leaving;
 use control::object::{self, Kind, Object, ObjectKey};
 use control::source::manifests::Manifests;
 use control::source::{Change, Event};
+use dataplane::ranges::{Addresses, Networks};
 use dataplane::tables::Node;
 use support::{rows, settings, start};
 use tokio::time;
@@ -55,14 +56,17 @@ async fn gateway(test: impl AsyncFnOnce(Handle)) {
     let events = Manifests::new("unused", &settings).load_text("a.yaml", HINTED);
     let (handle, tasks) = start(settings);
     let test = async {
-        let host =
-            Node { addresses: vec!["198.51.100.1".parse().expect("valid")], ..Node::default() };
+        let host = Node { addresses: ips(&["198.51.100.1"]), ..Node::default() };
         handle.send(Update::Host(host)).await.expect("runs");
         handle.send(Update::Objects(events)).await.expect("runs");
         handle.wait_for(|status| status.synced && status.generation > 1).await.expect("runs");
         test(handle.clone()).await;
     };
     tasks.run_until(time::timeout(Duration::from_secs(30), test)).await.expect("in time");
+}
+
+fn ips(list: &[&str]) -> Addresses {
+    list.iter().map(|ip| ip.parse::<IpAddr>().expect("valid")).collect()
 }
 
 /// What workers decide with, once they do.
@@ -106,15 +110,14 @@ async fn top_9_a_new_zone_counts_at_once() {
 async fn npt_8_new_addresses_of_the_node_count_at_once() {
     gateway(async |handle| {
         let serving = |node: &Node, _| node.node_port_addresses.clone();
-        let ip = |text: &str| text.parse::<IpAddr>().expect("valid");
         // Without a known primary address all of the host's serve.
-        assert_eq!(held(&handle, serving).await, [ip("198.51.100.1")]);
+        assert_eq!(held(&handle, serving).await, ips(&["198.51.100.1"]));
         apply(&handle, node("z1", "192.0.2.1")).await;
-        assert_eq!(held(&handle, serving).await, [ip("192.0.2.1")]);
+        assert_eq!(held(&handle, serving).await, ips(&["192.0.2.1"]));
         apply(&handle, node("z1", "192.0.2.2")).await;
-        assert_eq!(held(&handle, serving).await, [ip("192.0.2.2")]);
+        assert_eq!(held(&handle, serving).await, ips(&["192.0.2.2"]));
         let all = held(&handle, |node, _| node.addresses.clone()).await;
-        assert_eq!(all, [ip("192.0.2.2"), ip("198.51.100.1")]);
+        assert_eq!(all, ips(&["192.0.2.2", "198.51.100.1"]));
         // LSR-5: the source ranges hold the node's primary address.
         let sources = |view: &control::control::View<'_>| {
             let rows: Vec<_> = view.assembly.writer().all_rows().collect();
@@ -128,23 +131,23 @@ async fn npt_8_new_addresses_of_the_node_count_at_once() {
 #[tokio::test]
 async fn rej_10_ranges_come_and_go_live() {
     gateway(async |handle| {
-        let dropped = |node: &Node, _| {
-            let ranges: Vec<String> = node.service_cidrs.iter().map(ToString::to_string).collect();
-            ranges.join(" ")
+        let dropped = |node: &Node, _| node.service_cidrs.clone();
+        let nets = |text: &str| -> Networks {
+            text.split(' ').map(|net| net.parse().expect("valid")).collect()
         };
-        assert_eq!(held(&handle, dropped).await, "10.96.0.0/16");
+        assert_eq!(held(&handle, dropped).await, nets("10.96.0.0/16"));
         apply(&handle, ranges("extra", "10.97.0.0/24")).await;
-        assert_eq!(held(&handle, dropped).await, "10.96.0.0/16 10.97.0.0/24");
+        assert_eq!(held(&handle, dropped).await, nets("10.96.0.0/16 10.97.0.0/24"));
         apply(&handle, ranges("kubernetes", "10.96.0.0/16, 'fd00::/112'")).await;
-        assert_eq!(held(&handle, dropped).await, "10.96.0.0/16 10.97.0.0/24 fd00::/112");
+        assert_eq!(held(&handle, dropped).await, nets("10.96.0.0/16 10.97.0.0/24 fd00::/112"));
         assert_eq!(handle.status().service_cidrs.len(), 3);
         delete(&handle, Kind::ServiceCidr, "extra").await;
-        assert_eq!(held(&handle, dropped).await, "10.96.0.0/16 fd00::/112");
+        assert_eq!(held(&handle, dropped).await, nets("10.96.0.0/16 fd00::/112"));
         // A complete list says who is gone as well.
         let none =
             Event::Reset { kind: Kind::ServiceCidr, objects: Vec::new(), unreadable: Vec::new() };
         handle.send(Update::Object(none)).await.expect("runs");
-        assert_eq!(held(&handle, dropped).await, "10.96.0.0/16");
+        assert_eq!(held(&handle, dropped).await, nets("10.96.0.0/16"));
     })
     .await;
 }

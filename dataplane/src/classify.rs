@@ -52,7 +52,7 @@ pub fn destination<'a>(
     if let Some(found) = services.find(dst, dport, protocol) {
         return Destination::Service(found);
     }
-    if node.serves_node_ports(dst.ip())
+    if node.serves_node_ports(dst)
         && let Some(found) = services.find_node_port(dst.is_v4(), dport, protocol)
     {
         return Destination::Service(found);
@@ -83,7 +83,7 @@ pub fn address_only<'a>(tables: &'a Tables, dst: Address) -> Option<Destination<
         return Some(Destination::Local);
     }
     // An address of the pool is nobody's at the ports it does not lend; routing it would only send it back.
-    if tables.node.masquerade_pool.contains(&dst.ip()) {
+    if tables.node.masquerade_pool.contains(dst) {
         return Some(Destination::Masquerade { owner: 0 });
     }
     let vip = tables.services.vip(dst);
@@ -91,8 +91,7 @@ pub fn address_only<'a>(tables: &'a Tables, dst: Address) -> Option<Destination<
         return Some(Destination::VipPortUnknown { cluster: true });
     }
     // Even where a Service uses an address of these ranges as an external one (REJ-10).
-    let ip = dst.ip();
-    if tables.node.service_cidrs.iter().any(|net| net.contains(&ip)) {
+    if tables.node.service_cidrs.contains(dst) {
         return Some(Destination::Unallocated);
     }
     vip.map(|_| Destination::VipPortUnknown { cluster: false })
@@ -138,7 +137,7 @@ pub fn owner(
 fn was_frontend(tables: &Tables, dst: Address, dport: u16, protocol: Protocol) -> bool {
     let Tables { services, node, .. } = tables;
     services.was_frontend(dst, dport, protocol)
-        || node.serves_node_ports(dst.ip()) && services.was_node_port(dst.is_v4(), dport, protocol)
+        || node.serves_node_ports(dst) && services.was_node_port(dst.is_v4(), dport, protocol)
 }
 
 /// The worker that keeps the fragments of a pair of addresses together.

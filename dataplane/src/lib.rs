@@ -31,6 +31,7 @@ pub mod hash;
 pub mod held;
 pub mod nic;
 pub mod prefetch;
+pub mod ranges;
 pub mod rewrite;
 pub mod service;
 pub mod snapshot;

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::fib::{Fib, PortId};
 use crate::flow::Address;
+use crate::ranges::{Addresses, Networks, Pool};
 use crate::service::{ServiceTable, Source, SourceClass};
 
 /// What [`crate::snapshot`] publishes to workers.
@@ -26,14 +27,14 @@ pub struct Tables {
 /// This node: its addresses, ranges and settings that decide verdicts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
-    /// All addresses of the node: sources in here are the node itself. Sorted.
-    pub addresses: Vec<IpAddr>,
-    /// Addresses that serve node ports (NPT-2). Sorted.
-    pub node_port_addresses: Vec<IpAddr>,
+    /// All addresses of the node: sources in here are the node itself.
+    pub addresses: Addresses,
+    /// Addresses that serve node ports (NPT-2).
+    pub node_port_addresses: Addresses,
     /// Pod ranges; with none of a family that family has no detector (VER-4).
-    pub cluster_cidrs: Vec<IpNet>,
+    pub cluster_cidrs: Networks,
     /// Ranges cluster IPs come from: unallocated addresses in them are dropped (REJ-10).
-    pub service_cidrs: Vec<IpNet>,
+    pub service_cidrs: Networks,
     /// Masquerade all traffic to cluster IPs (MSQ-1 c).
     pub masquerade_all: bool,
     /// Refuse unknown ports of cluster IPs (REJ-10).
@@ -41,7 +42,7 @@ pub struct Node {
     /// Refuse unknown ports of external addresses (OPN-6), which upstream leaves to a host that has nobody there.
     pub reject_unknown_external_ports: bool,
     /// Masquerade addresses; when none of a family is set, the egress port's address serves.
-    pub masquerade_pool: Vec<IpAddr>,
+    pub masquerade_pool: Pool,
     /// Source ports masquerading may use; split among workers.
     pub masquerade_ports: MasqueradePorts,
     /// VIPs that workers answer ARP and neighbour solicitations for, per port: any VIP inside one of the prefixes.
@@ -85,21 +86,21 @@ impl Node {
     /// What a source address is to this node.
     #[must_use]
     pub fn classify_source(&self, source: IpAddr) -> SourceClass {
-        let source = self.source(source);
+        let source = self.source(source.into());
         let (pod, node, detector) = (source.is_pod(), source.is_node(), source.has_detector());
         SourceClass { pod, node, detector }
     }
 
     /// The same, each question answered when it is asked.
     #[must_use]
-    pub fn source(&self, source: IpAddr) -> impl Source {
+    pub fn source(&self, source: Address) -> impl Source {
         SourceOn { node: self, source }
     }
 
     /// Whether this address serves node ports.
     #[must_use]
-    pub fn serves_node_ports(&self, address: IpAddr) -> bool {
-        self.node_port_addresses.binary_search(&address).is_ok()
+    pub fn serves_node_ports(&self, address: Address) -> bool {
+        self.node_port_addresses.contains(address)
     }
 
     /// Whether a port that no Service has is refused at a Service's cluster IP, or at an external address.
@@ -134,32 +135,30 @@ impl Node {
 
     /// Whether an address is one that masquerading may use as a source.
     fn is_masquerade_address(&self, fib: &Fib, address: Address, ports: PortId) -> bool {
-        let ip = address.ip();
-        let of_family = |pool: &IpAddr| pool.is_ipv4() == ip.is_ipv4();
-        if self.masquerade_pool.iter().any(of_family) {
-            return self.masquerade_pool.contains(&ip);
+        let v4 = address.is_v4();
+        match self.masquerade_pool.of(v4) {
+            [] => (0..ports).any(|port| fib.port_address(port, v4) == Some(address)),
+            pool => pool.contains(&address),
         }
-        (0..ports).any(|port| fib.port_address(port, ip.is_ipv4()) == Some(address))
     }
 }
 
 struct SourceOn<'a> {
     node: &'a Node,
-    source: IpAddr,
+    source: Address,
 }
 
 impl Source for SourceOn<'_> {
     fn is_pod(&self) -> bool {
-        self.node.cluster_cidrs.iter().any(|net| net.contains(&self.source))
+        self.node.cluster_cidrs.contains(self.source)
     }
 
     fn is_node(&self) -> bool {
-        self.node.addresses.binary_search(&self.source).is_ok()
+        self.node.addresses.contains(self.source)
     }
 
     fn has_detector(&self) -> bool {
-        let family = self.source.is_ipv4();
-        self.node.cluster_cidrs.iter().any(|net| net.addr().is_ipv4() == family)
+        self.node.cluster_cidrs.has_family(self.source.is_v4())
     }
 }
 
@@ -201,8 +200,8 @@ mod tests {
     #[test]
     fn sources_are_classified_per_family() {
         let node = Node {
-            addresses: vec!["192.0.2.1".parse().expect("valid")],
-            cluster_cidrs: vec!["10.0.0.0/8".parse().expect("valid")],
+            addresses: Addresses::from_iter(["192.0.2.1".parse().expect("valid")]),
+            cluster_cidrs: Networks::from_iter(["10.0.0.0/8".parse().expect("valid")]),
             ..Node::default()
         };
         let class = |text: &str| node.classify_source(text.parse().expect("valid"));

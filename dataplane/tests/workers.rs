@@ -7,6 +7,7 @@ mod support;
 use std::net::IpAddr;
 
 use dataplane::flow::Protocol::{Tcp, Udp};
+use dataplane::ranges::Networks;
 use dataplane::tables::MasqueradePorts;
 use support::gateway::{
     FAMILIES, Family, Fate, Gateway, IN, IN_MAC, OUT, OUT_MAC, PODS, ROUTER, Service, Setup, at,
@@ -349,7 +350,7 @@ fn connections_outlive_their_service_on_every_worker() {
         ] {
             let mut net = Net::new(2, Steering::Wrong);
             // Without a detector cluster IPs keep client addresses, too.
-            net.gateway.setup.node.cluster_cidrs.clear();
+            net.gateway.setup.node.cluster_cidrs = Networks::default();
             let service = Service::new("ns/web:80", Tcp, &[(f.backends[0], 8080)])
                 .external_local()
                 .cluster_ip(f.cluster_ip, 80)
@@ -450,7 +451,7 @@ fn clashing_clients_find_a_port_among_many_workers() {
 fn a_node_client_in_a_masquerade_block_gets_its_answers() {
     for f in FAMILIES {
         let mut net = Net::new(8, Steering::Wrong);
-        net.gateway.setup.node.cluster_cidrs.clear();
+        net.gateway.setup.node.cluster_cidrs = Networks::default();
         let service =
             Service::new("ns/web:80", Tcp, &[(f.backends[0], 8080)]).cluster_ip(f.cluster_ip, 80);
         net.gateway.apply("ns/web", &[service]);

@@ -67,7 +67,7 @@ pub(crate) fn fragments(
         let offset = u16::try_from(number * size).expect("a datagram");
         let (kind, head) = if from.is_ipv4() {
             let length = u16::try_from(20 + piece.len()).expect("a packet").to_be_bytes();
-            let place = (offset / 8 | if last { 0 } else { 0x2000 }).to_be_bytes();
+            let place = ((offset / 8) | if last { 0 } else { 0x2000 }).to_be_bytes();
             let mut head =
                 vec![0x45, 0, length[0], length[1], 0x77, 1, place[0], place[1], 64, UDP, 0, 0];
             head.extend(&addresses);

@@ -180,7 +180,8 @@ async fn answer(
     let control = admin.control.clone();
     let serves = move |address: IpAddr| {
         let control = control.clone();
-        let serves = move |view: &View<'_>| view.publisher.tables().node.serves_node_ports(address);
+        let serves =
+            move |view: &View<'_>| view.publisher.tables().node.serves_node_ports(address.into());
         let asked =
             async move { address.is_loopback() || control.inspect(serves).await.unwrap_or(false) };
         asked.boxed()

@@ -233,7 +233,7 @@ fn is_node(flow: &Flow, tables: &Tables) -> bool {
 /// What the engine decides with.
 fn decide<'a>(flow: &Flow, found: &Match<'a>, tables: &Tables) -> Decision<'a> {
     let client = flow.client.ip();
-    found.decide(client, &tables.node.source(client), tables.node.masquerade_all)
+    found.decide(client, &tables.node.source(client.into()), tables.node.masquerade_all)
 }
 
 /// The outcome for addresses that no wire brings: a host's packet to itself stays in its kernel, so the engine takes one

@@ -351,7 +351,7 @@ impl<'a> Story<'a> {
                 })
         });
         let text = match holders.next() {
-            Some(service) if !tables.node.serves_node_ports(to.ip()) => format!(
+            Some(service) if !tables.node.serves_node_ports(to.ip().into()) => format!(
                 "node port of Service {}, but nodePortAddresses does not select this address (NPT-6)",
                 service.name
             ),

@@ -102,17 +102,17 @@ impl Engine {
     ) -> Option<Address> {
         let Tables { fib, node, .. } = tables;
         let v4 = to.dst.is_v4();
-        let pool = || node.masquerade_pool.iter().filter(|address| address.is_ipv4() == v4);
-        let size = pool().count();
-        if size > 0 {
-            let chosen = reduce(low32(self.conntrack.hash(to)), size);
-            return pool().nth(chosen).map(|&address| address.into());
+        match node.masquerade_pool.of(v4) {
+            [] => {
+                let port = match fib.route(to.dst) {
+                    Route::Egress { port, .. } | Route::Unresolved { port, .. } => port,
+                    Route::Local | Route::Nowhere => arrival.port,
+                };
+                fib.port_address(port, v4)
+            }
+            [only] => Some(*only),
+            pool => Some(pool[reduce(low32(self.conntrack.hash(to)), pool.len())]),
         }
-        let port = match fib.route(to.dst) {
-            Route::Egress { port, .. } | Route::Unresolved { port, .. } => port,
-            Route::Local | Route::Nowhere => arrival.port,
-        };
-        fib.port_address(port, v4)
     }
 }
 

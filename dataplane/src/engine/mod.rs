@@ -380,7 +380,7 @@ impl Engine {
         };
         let Tables { services, node, .. } = packet.tables;
         let client = tuple.src.ip();
-        let decision = found.decide(client, &node.source(client), node.masquerade_all);
+        let decision = found.decide(client, &node.source(tuple.src), node.masquerade_all);
         let (place, tallies) = (found.row.place, &self.config.tallies);
         let (choice, masquerade) = match decision {
             Decision::Forward { choice, masquerade } => (choice, masquerade),

@@ -113,7 +113,7 @@ impl Engine {
         if found.row.affinity.is_some() {
             return None;
         }
-        let decision = found.decide(client, &node.source(client), node.masquerade_all);
+        let decision = found.decide(client, &node.source(tuple.src), node.masquerade_all);
         let Decision::Forward { choice, masquerade } = decision else { return None };
         let (backend, id) = choice.pick(services.flow_hash(tuple))?;
         let mut to = Tuple { dst: backend.ip().into(), dport: backend.port(), ..*tuple };

@@ -1,6 +1,7 @@
 //! The verdict table: every kind of VIP, source and policy, with the reply's way back (rules VER, MSQ, REJ, LSR, NPT).
 
 use dataplane::flow::Protocol::{Tcp, Udp};
+use dataplane::ranges::{Networks, Pool};
 use dataplane::verdict::DropReason::*;
 
 use super::*;
@@ -211,7 +212,9 @@ fn policy_table(f: Family) -> Vec<Case> {
 /// VER-4: who is a pod, nobody can say.
 fn without_detector(f: Family) -> Vec<Case> {
     let blind = |service: Service| {
-        case("").setup(|setup| setup.node.cluster_cidrs.clear()).service("ns/web", &[service])
+        case("")
+            .setup(|setup| setup.node.cluster_cidrs = Networks::default())
+            .service("ns/web", &[service])
     };
     let mut cases = vec![];
     for source in [Pod, Node, Outside] {
@@ -266,7 +269,9 @@ fn masquerading(f: Family) -> Vec<Case> {
     let packet = tcp(at(f.client, 5000), ClusterIp.address(f));
     cases.push(
         case("a masquerade pool goes before port addresses")
-            .setup(move |setup| setup.node.masquerade_pool = vec![pool.parse().expect("valid")])
+            .setup(move |setup| {
+                setup.node.masquerade_pool = Pool::from_iter([pool.parse().expect("valid")])
+            })
             .service("ns/web", &[everywhere(f)])
             .outside(
                 packet.clone(),
@@ -279,7 +284,9 @@ fn masquerading(f: Family) -> Vec<Case> {
     );
     cases.push(
         case("strays to a masquerade pool are not routed on")
-            .setup(move |setup| setup.node.masquerade_pool = vec![pool.parse().expect("valid")])
+            .setup(move |setup| {
+                setup.node.masquerade_pool = Pool::from_iter([pool.parse().expect("valid")])
+            })
             .outside(tcp(at(f.client, 5000), at(pool, MASQUERADE_PORT)), dropped(NoConnection))
             .outside(tcp(at(f.client, 5000), at(pool, 80)), dropped(NoConnection))
             .outside(

@@ -24,6 +24,7 @@ use dataplane::handoff;
 use dataplane::hash::HashKey;
 use dataplane::nic::Frame;
 use dataplane::nic::memory::{self, MemoryFrame, MemoryNic, Wire};
+use dataplane::ranges::Pool;
 use dataplane::service::tally::{Counts, Tallies};
 use dataplane::service::writer::ServiceWriter;
 use dataplane::service::{Class, Frontend, FrontendAt, ServicePort};
@@ -210,20 +211,15 @@ fn network() -> FibSpec {
 
 fn node() -> Node {
     let prefix = |text: &str| text.parse().expect("a prefix");
-    let mut addresses: Vec<IpAddr> =
-        [V4, V6].iter().flat_map(|f| [ip(f.node_out), ip(f.node_in)]).collect();
-    addresses.sort();
-    let mut node_port_addresses = vec![ip(V4.node_out), ip(V6.node_out)];
-    node_port_addresses.sort();
     Node {
-        addresses,
-        node_port_addresses,
-        cluster_cidrs: vec![prefix("10.244.0.0/16"), prefix("fd00:244::/32")],
-        service_cidrs: vec![prefix("10.96.0.0/12"), prefix("fd00:96::/32")],
+        addresses: [V4, V6].iter().flat_map(|f| [ip(f.node_out), ip(f.node_in)]).collect(),
+        node_port_addresses: [V4, V6].iter().map(|f| ip(f.node_out)).collect(),
+        cluster_cidrs: ["10.244.0.0/16", "fd00:244::/32"].into_iter().map(prefix).collect(),
+        service_cidrs: ["10.96.0.0/12", "fd00:96::/32"].into_iter().map(prefix).collect(),
         masquerade_all: false,
         reject_unknown_cluster_ip_ports: true,
         reject_unknown_external_ports: true,
-        masquerade_pool: vec![],
+        masquerade_pool: Pool::default(),
         masquerade_ports: MasqueradePorts(40_000..=49_999),
         announced: vec![(OUT, prefix("198.51.100.0/24")), (OUT, prefix("2001:db8:5::/48"))],
     }

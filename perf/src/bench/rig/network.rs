@@ -194,18 +194,16 @@ fn fib() -> FibSpec {
 }
 
 fn node() -> Node {
-    let mut addresses = fib().locals;
-    addresses.sort_unstable();
     let prefixes = |list: [&str; 2]| {
         list.map(|prefix| prefix.parse().expect("a prefix")).into_iter().collect()
     };
     Node {
-        addresses,
+        addresses: fib().locals.into_iter().collect(),
         cluster_cidrs: prefixes(["10.128.0.0/9", "fd00:128::/32"]),
         service_cidrs: prefixes(["10.96.0.0/12", "fd00:96::/32"]),
         // A port of a cluster IP that no Service has is then a drop without a limit, and no answer.
         reject_unknown_cluster_ip_ports: false,
-        masquerade_pool: vec![masquerade(true).ip(), masquerade(false).ip()],
+        masquerade_pool: [true, false].map(|v4| masquerade(v4).ip()).into_iter().collect(),
         masquerade_ports: MasqueradePorts(1024..=u16::MAX),
         ..Node::default()
     }
