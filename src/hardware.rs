@@ -11,6 +11,7 @@ use dataplane::conntrack::{self, ConntrackConfig};
 use dataplane::fib::{Mac, PortId};
 use dataplane::handoff::RING;
 use dataplane::held::HELD;
+use dataplane::rss::Rss;
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -86,6 +87,8 @@ struct Started {
     driver: String,
     mac: Mac,
     mtu: u16,
+    /// How it spreads packets over the workers, where that is known.
+    rss: Option<Rss>,
     port: Port,
 }
 
@@ -136,6 +139,12 @@ impl Hardware {
         self.ports.lock().iter().map(|started| started.mac).collect()
     }
 
+    /// How ports spread packets over the workers, in order of port ids.
+    #[must_use]
+    pub fn rss(&self) -> Arc<[Option<Rss>]> {
+        self.ports.lock().iter().map(|started| started.rss.clone()).collect()
+    }
+
     /// Memory for one worker's connection table: huge pages when packets have them.
     pub fn table_memory(
         &self,
@@ -180,7 +189,7 @@ impl Devices for Ports {
 }
 
 fn facts(started: &Started) -> PortFacts {
-    let Started { name, driver, mac, mtu, port } = started;
+    let Started { name, driver, mac, mtu, port, .. } = started;
     let link = port.link().ok();
     let stats = port.stats().unwrap_or_default();
     PortFacts {
@@ -221,8 +230,11 @@ fn start_port(
     port.configure(&settings, pool)?;
     let pairs = port.start()?;
     let (driver, mac) = (port.driver()?, port.mac()?);
-    info!(port = %config.name, driver, queues = workers, mtu = config.mtu, "port started");
-    Ok((Started { name: config.name.clone(), driver, mac, mtu: config.mtu, port }, pairs))
+    // With one worker there is nothing to choose.
+    let rss = if workers > 1 { port.rss() } else { None };
+    let known = rss.is_some();
+    info!(port = %config.name, driver, queues = workers, rss = known, mtu = config.mtu, "port started");
+    Ok((Started { name: config.name.clone(), driver, mac, mtu: config.mtu, rss, port }, pairs))
 }
 
 /// What the configuration needs, in MiB.

@@ -99,6 +99,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     // From here on packets move.
     let secret = HashKey::new(RandomState::new().build_hasher().finish());
     let affinity = Arc::new(Affinity::new(config.conntrack.affinity_clients as usize, secret));
+    let rss = hardware.rss();
     let mut facts = Vec::new();
     let mut workers = Vec::new();
     let links = handoff::mesh(count);
@@ -118,8 +119,9 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             rejects_per_second: ANSWERS_PER_SECOND,
             icmp_errors_per_second: ANSWERS_PER_SECOND,
         };
-        let engine =
+        let mut engine =
             Engine::new(engine, hardware.table_memory(&conntrack)?).ok_or(RunError::Tables)?;
+        engine.steer(rss.clone());
         facts.push(WorkerFacts { core, counters: counters.clone(), tallies });
         let worker: Worker<QueuePair> =
             Worker::new(id, queues, engine, reader, links, kernel.clone(), counters.clone());

@@ -33,6 +33,7 @@ pub mod nic;
 pub mod prefetch;
 pub mod ranges;
 pub mod rewrite;
+pub mod rss;
 pub mod service;
 pub mod snapshot;
 pub mod stages;

@@ -7,7 +7,9 @@ mod support;
 use std::net::IpAddr;
 
 use dataplane::flow::Protocol::{Tcp, Udp};
+use dataplane::flow::Tuple;
 use dataplane::ranges::Networks;
+use dataplane::rss::Rss;
 use dataplane::tables::MasqueradePorts;
 use support::gateway::{
     FAMILIES, Family, Fate, Gateway, IN, IN_MAC, OUT, OUT_MAC, PODS, ROUTER, Service, Setup, at,
@@ -24,6 +26,8 @@ enum Steering {
     /// Never to the worker that owns the connection.
     Wrong,
     Random,
+    /// As NICs do, by addresses and ports.
+    Toeplitz,
 }
 
 /// A gateway, the network's choice of queues, and what it knows of owners.
@@ -63,6 +67,10 @@ impl Net {
             (Steering::Wrong, Some(owner)) => {
                 (owner + 1 + self.random.below(self.workers - 1)) % self.workers
             }
+            (Steering::Toeplitz, _) => {
+                let rss = self.gateway.setup.rss[usize::from(port)].as_ref().expect("known");
+                usize::from(rss.queue(&flow(frame)))
+            }
             _ => self.random.below(self.workers),
         };
         let decided = |gateway: &Gateway| -> Vec<u64> {
@@ -86,6 +94,12 @@ impl Net {
     }
 }
 
+/// The flow of a TCP packet.
+fn flow(frame: &[u8]) -> Tuple {
+    let ((src, sport), (dst, dport)) = ends(frame);
+    Tuple { src: src.into(), dst: dst.into(), sport, dport, protocol: Tcp }
+}
+
 /// Source and destination of an IP packet with ports in an untagged frame.
 fn ends(frame: &[u8]) -> ((IpAddr, u16), (IpAddr, u16)) {
     let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
@@ -95,6 +109,42 @@ fn ends(frame: &[u8]) -> ((IpAddr, u16), (IpAddr, u16)) {
         ((v4(26), port(34)), (v4(30), port(36)))
     } else {
         ((v6(22), port(54)), (v6(38), port(56)))
+    }
+}
+
+/// NICs know nothing of owners, but the replies of masqueraded connections are brought to them all the same.
+#[test]
+fn replies_to_chosen_ports_come_to_their_owner() {
+    for workers in WORKERS {
+        // The quick way to open a connection, and, with affinity, the whole one.
+        for (f, affinity) in FAMILIES.into_iter().flat_map(|f| [(f, None), (f, Some(10_800))]) {
+            let table: Vec<u16> = (0..128).map(|entry| entry % workers).collect();
+            let key: Vec<u8> = (0..40).map(|i: u32| (i * i * 37 + 11) as u8).collect();
+            let rss = || Rss::new(&key, &table, |_, _| true);
+            let mut setup = Setup { workers, rss: [rss(), rss()].into(), ..Setup::default() };
+            setup.node.masquerade_ports = MasqueradePorts(1024..=u16::MAX);
+            let mut net = Net::new(workers, Steering::Toeplitz);
+            net.gateway = Gateway::new(setup);
+            let mut service = service(f, true);
+            service.iter_mut().for_each(|service| service.0.affinity = affinity);
+            net.gateway.apply("ns/web", &service);
+            let handed = |net: &Net| -> u64 {
+                net.gateway.counters.iter().map(|counters| counters.work.handed_over.get()).sum()
+            };
+            for number in 0..200 {
+                let client = at(f.client, 5000 + number);
+                let mut owner = None;
+                let first = net.outside(&tcp(client, at(f.load_balancer, 80)), &mut owner);
+                let Fate::Sent(IN, frame) = &first else { panic!("{first:?}") };
+                let (inside, backend) = ends(frame);
+                assert_ne!(inside.0, client.0);
+                let before = handed(&net);
+                let reply = net.pods(&tcp(backend, inside).flags(SYN | ACK), &mut owner);
+                assert!(matches!(reply, Fate::Sent(OUT, _)), "{reply:?}");
+                assert_eq!(handed(&net), before, "{workers} workers, client {number}");
+            }
+            assert!(handed(&net) > 0, "clients' packets come to any worker");
+        }
     }
 }
 

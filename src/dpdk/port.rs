@@ -7,6 +7,9 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use dataplane::flow::Protocol;
+use dataplane::rss::Rss;
+
 use super::device::{Device, driver_name};
 use super::eal::Eal;
 use super::error::{DpdkError, check};
@@ -213,6 +216,36 @@ impl Port {
             tx_errors: stats.oerrors,
             rx_no_buffer: stats.rx_nombuf,
         })
+    }
+
+    /// How the started port spreads packets over its queues; `None` when it does not, or can't tell.
+    #[must_use]
+    pub fn rss(&self) -> Option<Rss> {
+        let mut told = sys::vipgate_rss {
+            flows: 0,
+            entries: 0,
+            queues: [0; 512],
+            key_length: 0,
+            key: [0; 64],
+        };
+        // SAFETY: an open port and a place for the answer.
+        let answer =
+            self.ask("ask for the hash", |id| unsafe { sys::vipgate_rss(id, &raw mut told) });
+        // Hashing the source or the destination alone is not what the engine computes.
+        if answer.is_err() || told.flows == 0 || told.flows & sys::VIPGATE_RSS_PARTS != 0 {
+            return None;
+        }
+        let flow = |v4, protocol| match (v4, protocol) {
+            (true, Protocol::Tcp) => sys::VIPGATE_RSS_TCP_V4,
+            (true, Protocol::Udp) => sys::VIPGATE_RSS_UDP_V4,
+            (true, Protocol::Sctp) => sys::VIPGATE_RSS_SCTP_V4,
+            (false, Protocol::Tcp) => sys::VIPGATE_RSS_TCP_V6,
+            (false, Protocol::Udp) => sys::VIPGATE_RSS_UDP_V6,
+            (false, Protocol::Sctp) => sys::VIPGATE_RSS_SCTP_V6,
+        };
+        let key = told.key.get(..usize::from(told.key_length))?;
+        let queues = told.queues.get(..usize::from(told.entries))?;
+        Rss::new(key, queues, |v4, protocol| told.flows & flow(v4, protocol) != 0)
     }
 
     fn info(&self) -> Result<sys::rte_eth_dev_info, DpdkError> {

@@ -1,6 +1,8 @@
 #include "shim.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <rte_cycles.h>
 
@@ -65,6 +67,35 @@ int vipgate_link(uint16_t port, struct vipgate_link *link)
 	link->mbps = now.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : now.link_speed;
 	link->up = now.link_status == RTE_ETH_LINK_UP;
 	link->full_duplex = now.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
+	return 0;
+}
+
+int vipgate_rss(uint16_t port, struct vipgate_rss *rss)
+{
+	struct rte_eth_rss_reta_entry64 table[RTE_ETH_RSS_RETA_SIZE_512 / RTE_ETH_RETA_GROUP_SIZE];
+	struct rte_eth_rss_conf conf = { .rss_key = rss->key };
+	struct rte_eth_dev_info info;
+	int result = rte_eth_dev_info_get(port, &info);
+
+	if (result != 0)
+		return result;
+	if (info.hash_key_size > sizeof(rss->key) || info.reta_size == 0 || info.reta_size > RTE_ETH_RSS_RETA_SIZE_512)
+		return -ENOTSUP;
+	conf.rss_key_len = info.hash_key_size;
+	result = rte_eth_dev_rss_hash_conf_get(port, &conf);
+	if (result != 0)
+		return result;
+	memset(table, 0, sizeof(table));
+	for (uint16_t i = 0; i < info.reta_size; i++)
+		table[i / RTE_ETH_RETA_GROUP_SIZE].mask |= UINT64_C(1) << (i % RTE_ETH_RETA_GROUP_SIZE);
+	result = rte_eth_dev_rss_reta_query(port, table, info.reta_size);
+	if (result != 0)
+		return result;
+	for (uint16_t i = 0; i < info.reta_size; i++)
+		rss->queues[i] = table[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE];
+	rss->flows = conf.rss_hf;
+	rss->entries = info.reta_size;
+	rss->key_length = info.hash_key_size;
 	return 0;
 }
 

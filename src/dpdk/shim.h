@@ -39,6 +39,16 @@ struct vipgate_link {
 };
 int vipgate_link(uint16_t port, struct vipgate_link *link);
 
+/* What spreads packets over the queues of a started port, as plain fields. */
+struct vipgate_rss {
+	uint64_t flows; /* VIPGATE_RSS_*, and others */
+	uint16_t entries;
+	uint16_t queues[RTE_ETH_RSS_RETA_SIZE_512];
+	uint8_t key_length;
+	uint8_t key[64];
+};
+int vipgate_rss(uint16_t port, struct vipgate_rss *rss);
+
 /* Sends every piece of log text, not NUL terminated, to `sink` on the thread that logs. */
 typedef void vipgate_log_sink(uint32_t level, const char *text, size_t length);
 int vipgate_log_to(vipgate_log_sink *sink);
@@ -52,6 +62,15 @@ static const uint32_t VIPGATE_MQ_NONE = RTE_ETH_MQ_RX_NONE;
 static const uint32_t VIPGATE_MQ_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint64_t VIPGATE_RSS_FLOWS =
 	RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP;
+/* Flows whose ports are hashed, and what makes of that something else than addresses and ports. */
+static const uint64_t VIPGATE_RSS_TCP_V4 = RTE_ETH_RSS_NONFRAG_IPV4_TCP;
+static const uint64_t VIPGATE_RSS_UDP_V4 = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
+static const uint64_t VIPGATE_RSS_SCTP_V4 = RTE_ETH_RSS_NONFRAG_IPV4_SCTP;
+static const uint64_t VIPGATE_RSS_TCP_V6 = RTE_ETH_RSS_NONFRAG_IPV6_TCP;
+static const uint64_t VIPGATE_RSS_UDP_V6 = RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+static const uint64_t VIPGATE_RSS_SCTP_V6 = RTE_ETH_RSS_NONFRAG_IPV6_SCTP;
+static const uint64_t VIPGATE_RSS_PARTS =
+	RTE_ETH_RSS_L3_SRC_ONLY | RTE_ETH_RSS_L3_DST_ONLY | RTE_ETH_RSS_L4_SRC_ONLY | RTE_ETH_RSS_L4_DST_ONLY;
 
 static const uint64_t VIPGATE_RX_IP_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
 static const uint64_t VIPGATE_RX_IP_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD;

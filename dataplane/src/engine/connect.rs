@@ -1,9 +1,15 @@
 //! Giving a new connection its translation: a source that nobody else uses toward the backend (I2).
 
+use arrayvec::ArrayVec;
+
+use super::masquerade::{NEAR_PORTS, leaves_by};
 use super::*;
 
 /// Source ports tried before a connection is given up: a range in which so many in a row are taken is as good as full.
-const PORT_TRIES: u16 = 32;
+pub(super) const PORT_TRIES: u16 = 32;
+/// What an unmasqueraded client's port may be changed to: those above the well-known ones.
+const FIRST_PORT: u16 = 1024;
+const PORTS: u16 = u16::MAX - FIRST_PORT;
 
 impl Engine {
     /// Adds the connection under a source nobody else uses toward this backend (I2).
@@ -21,47 +27,52 @@ impl Engine {
         state: State,
         backend: BackendId,
     ) -> Result<Hit, DropReason> {
-        if !masquerade {
-            match self.insert(tuple, to, state, backend, packet.now) {
-                Ok(hit) => return Ok(hit),
-                Err(InsertError::Full) => return Err(DropReason::ConntrackFull),
-                Err(InsertError::Addresses) => return Err(DropReason::MasqueradePortsExhausted),
-                // Another VIP's connection of the same client: change the port, as Linux does (CTK-12).
-                Err(InsertError::Clash) => {}
-            }
+        if !masquerade && let Some(outcome) = self.attempt(tuple, to, state, backend, packet.now) {
+            return outcome;
         }
-        let src = if masquerade {
-            self.masquerade_address(arrival, packet.tables, to)
-                .ok_or(DropReason::NoMasqueradeAddress)?
-        } else {
-            tuple.src
-        };
         let start = low32(self.conntrack.hash(tuple));
-        // Of the ports of an unmasqueraded client only one in so many leads replies back to this worker.
-        let tries = if masquerade { PORT_TRIES } else { PORT_TRIES * self.config.workers };
-        for i in 0..tries {
-            let sport = if masquerade {
-                match self.masquerade_port(packet.tables, start, i) {
-                    Some(sport) => sport,
-                    None => break,
+        if masquerade {
+            let port = leaves_by(packet.tables, to.dst, arrival);
+            let src = self.masquerade_address(packet.tables, to, port);
+            let to = Tuple { src: src.ok_or(DropReason::NoMasqueradeAddress)?, ..*to };
+            let near: ArrayVec<u16, NEAR_PORTS> =
+                self.near_ports(packet.tables, &to, port, start).collect();
+            for sport in near.into_iter().chain(self.own_ports(packet.tables, start)) {
+                let to = Tuple { sport, ..to };
+                if let Some(outcome) = self.attempt(tuple, &to, state, backend, packet.now) {
+                    return outcome;
                 }
-            } else {
-                // Above the well-known ports; the reply must still be ours.
-                let sport = 1024 + offset(start, i, u16::MAX - 1024);
-                if !self.comes_back(packet.tables, &Tuple { sport, ..*to }.reversed()) {
-                    continue;
-                }
-                sport
-            };
-            let to = Tuple { src, sport, ..*to };
-            match self.insert(tuple, &to, state, backend, packet.now) {
-                Ok(hit) => return Ok(hit),
-                Err(InsertError::Full) => return Err(DropReason::ConntrackFull),
-                Err(InsertError::Addresses) => return Err(DropReason::MasqueradePortsExhausted),
-                Err(InsertError::Clash) => {}
+            }
+            return Err(DropReason::MasqueradePortsExhausted);
+        }
+        // Another VIP's connection of the same client: change the port, as Linux does (CTK-12). Only one in so many leads
+        // replies back to this worker.
+        for i in 0..PORT_TRIES * self.config.workers {
+            let to = Tuple { sport: FIRST_PORT + place(start, i, PORTS), ..*to };
+            if self.comes_back(packet.tables, &to.reversed())
+                && let Some(outcome) = self.attempt(tuple, &to, state, backend, packet.now)
+            {
+                return outcome;
             }
         }
         Err(DropReason::MasqueradePortsExhausted)
+    }
+
+    /// Adds the connection, unless its source is somebody's toward this backend: then `None`.
+    fn attempt(
+        &mut self,
+        tuple: &Tuple,
+        to: &Tuple,
+        state: State,
+        backend: BackendId,
+        now: Moment,
+    ) -> Option<Result<Hit, DropReason>> {
+        match self.insert(tuple, to, state, backend, now) {
+            Ok(hit) => Some(Ok(hit)),
+            Err(InsertError::Full) => Some(Err(DropReason::ConntrackFull)),
+            Err(InsertError::Addresses) => Some(Err(DropReason::MasqueradePortsExhausted)),
+            Err(InsertError::Clash) => None,
+        }
     }
 
     fn insert(
@@ -73,8 +84,10 @@ impl Engine {
         now: Moment,
     ) -> Result<Hit, InsertError> {
         let hit = self.conntrack.insert(tuple, to, state, backend, now)?;
-        for flow in [*tuple, to.reversed()] {
-            self.elsewhere.forget(self.conntrack.hash(&flow));
+        if self.config.workers > 1 {
+            for flow in [*tuple, to.reversed()] {
+                self.elsewhere.forget(self.conntrack.hash(&flow));
+            }
         }
         Ok(hit)
     }
@@ -85,38 +98,11 @@ impl Engine {
         let destination = classify::destination(tables, reply, false, ports, workers);
         classify::owner(tables, &destination, reply, ports, &secret, workers) == worker
     }
-
-    /// The port to try after `i` others, of this worker's; `None` after the last.
-    pub(super) fn masquerade_port(&self, tables: &Tables, start: u32, i: u16) -> Option<u16> {
-        let EngineConfig { worker, workers, .. } = self.config;
-        let (first, size) = tables.node.masquerade_ports.block(worker, workers);
-        (i < size).then(|| first + offset(start, i, size))
-    }
-
-    /// An address of the pool, or the egress port's own (MSQ-4).
-    pub(super) fn masquerade_address(
-        &self,
-        arrival: &Arrival,
-        tables: &Tables,
-        to: &Tuple,
-    ) -> Option<Address> {
-        let Tables { fib, node, .. } = tables;
-        let v4 = to.dst.is_v4();
-        match node.masquerade_pool.of(v4) {
-            [] => {
-                let port = match fib.route(to.dst) {
-                    Route::Egress { port, .. } | Route::Unresolved { port, .. } => port,
-                    Route::Local | Route::Nowhere => arrival.port,
-                };
-                fib.port_address(port, v4)
-            }
-            [only] => Some(*only),
-            pool => Some(pool[reduce(low32(self.conntrack.hash(to)), pool.len())]),
-        }
-    }
 }
 
-fn offset(start: u32, i: u16, size: u16) -> u16 {
-    let size = u32::from(size);
-    u16::try_from((start % size + u32::from(i)) % size).unwrap_or_default()
+/// A place among `size`: any number gives one, and `i` counts on from there, round and round.
+#[inline]
+pub(super) fn place(number: u32, i: u16, size: u16) -> u16 {
+    let (place, size) = (reduce(number, size.into()) + usize::from(i), usize::from(size));
+    u16::try_from(if place < size { place } else { place - size }).unwrap_or_default()
 }

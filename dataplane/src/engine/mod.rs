@@ -11,6 +11,7 @@ mod connect;
 mod elsewhere;
 mod express;
 mod forward;
+mod masquerade;
 mod newcomers;
 mod strays;
 
@@ -28,6 +29,7 @@ use crate::flow::{Address, Protocol, Tuple};
 use crate::fragments::Fragments;
 use crate::hash::{HashKey, low32, reduce};
 use crate::nic::{BURST, Frame};
+use crate::rss::Rss;
 use crate::service::backends::BackendId;
 use crate::service::tally::{Count, Place, Tallies};
 use crate::service::{Choice, Decision, Match, Row};
@@ -83,6 +85,8 @@ pub struct Engine {
     openings: Vec<Foreseen>,
     elsewhere: Elsewhere,
     strays: Strays,
+    /// By port, where it is known what its NIC does.
+    rss: Arc<[Option<Rss>]>,
     /// UDP flows that were moved away from a backend that no longer serves.
     pub reclassified: u64,
     /// Connections of clients whose address was kept, on which nothing came back through here.
@@ -140,6 +144,7 @@ impl Engine {
             openings: Vec::with_capacity(BURST),
             elsewhere: Elsewhere::new(foreign),
             strays: Strays::new(),
+            rss: Arc::new([]),
             reclassified: 0,
             one_way: 0,
             config,

@@ -123,8 +123,9 @@ impl Engine {
             return None;
         }
         if masquerade || to.dst == tuple.src {
-            to.src = self.masquerade_address(arrival, tables, &to)?;
-            to.sport = self.masquerade_port(tables, low32(hash), 0)?;
+            to.src = self.masquerade_address(tables, &to, hop.port)?;
+            let near = self.near_ports(tables, &to, hop.port, low32(hash)).next();
+            to.sport = near.or_else(|| self.own_ports(tables, low32(hash)).next())?;
         }
         let opening = self.conntrack.foresee(tuple, hash, &to, state, id);
         opening.hashes.iter().for_each(|&hash| self.elsewhere.prefetch(hash));

@@ -25,6 +25,7 @@ use dataplane::hash::HashKey;
 use dataplane::nic::Frame;
 use dataplane::nic::memory::{self, MemoryFrame, MemoryNic, Wire};
 use dataplane::ranges::Pool;
+use dataplane::rss::Rss;
 use dataplane::service::tally::{Counts, Tallies};
 use dataplane::service::writer::ServiceWriter;
 use dataplane::service::{Class, Frontend, FrontendAt, ServicePort};
@@ -64,6 +65,8 @@ pub struct Setup {
     pub icmp_errors_per_second: u64,
     pub queue_depth: usize,
     pub affinity: Arc<Affinity>,
+    /// What the NICs do, by port.
+    pub rss: Arc<[Option<Rss>]>,
 }
 
 impl Default for Setup {
@@ -82,6 +85,7 @@ impl Default for Setup {
             icmp_errors_per_second: 1000,
             queue_depth: 1024,
             affinity: Arc::new(Affinity::new(1024, HashKey::new(3))),
+            rss: Arc::new([]),
         }
     }
 }
@@ -100,7 +104,10 @@ impl Setup {
             rejects_per_second: self.rejects_per_second,
             icmp_errors_per_second: self.icmp_errors_per_second,
         };
-        Engine::new(config, self.conntrack.plain_memory()).expect("memory fits")
+        let memory = self.conntrack.plain_memory();
+        let mut engine = Engine::new(config, memory).expect("memory fits");
+        engine.steer(self.rss.clone());
+        engine
     }
 
     fn tables(&self, writer: &ServiceWriter) -> Tables {
