@@ -10,7 +10,7 @@ use tokio::time;
 use super::{rows, settings, start_on};
 
 /// What takes longer never comes.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Follows the server at `url` while `test` runs.
 pub(crate) async fn following(url: &str, test: impl AsyncFnOnce(Handle)) {
