@@ -39,7 +39,7 @@ loom:
 instructions *ARGS:
     scripts/instructions.sh {{ARGS}}
 
-# The process: DPDK, real packets in namespaces, the two-process wire, the demo.
+# The process: DPDK, real packets in namespaces, the kernel's rules beside it, the two-process wire, the demo.
 process:
     cargo build --locked --workspace
     cargo test --locked --no-fail-fast -p vipgate -p perf

@@ -11,7 +11,7 @@ run_packages=(gcc libc6-dev pkg-config libclang-dev clang libdpdk-dev iproute2)
 # service.
 test_packages=(
   bind9-dnsutils curl ethtool netcat-openbsd iperf3 iputils-ping traceroute socat procps python3
-  qemu-system-x86 busybox-static xz-utils binutils valgrind g++ systemd
+  qemu-system-x86 busybox-static xz-utils binutils valgrind g++ systemd nftables
 )
 # Cargo tools: the recipe runner and the licence and source check. Built without optimisation: that is quicker.
 test_tools=(just cargo-deny)
