@@ -2,7 +2,7 @@
 //!
 //! A [`Device`] is shared by a [`super::Port`] and its queue pairs and closed by the last of them. Whoever has
 //! it exclusively knows that no thread polls a queue.
-//! Receive offloads are not requested: virtual peers would then hand over packets with partial checksums.
+//! No checksum offload is requested (see ARCHITECTURE.md): virtual peers would hand over packets with partial checksums.
 
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use super::mempool::Mempool;
 use super::port::PortConfig;
 use super::sys;
 
-/// Sent frames after which a virtio queue gives their buffers back. By default it is nearly the whole ring: one burst in so many
-/// then waits until a thousand buffers are freed, some of which have left the caches by then.
+/// Sent frames after which a virtio queue gives their buffers back. By default it waits for nearly the whole ring, and then a
+/// burst waits while a thousand buffers are freed.
 const VIRTIO_SENT: u16 = 64;
 
 /// A device that is closed when its port and all its queue pairs are gone.
