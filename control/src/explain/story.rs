@@ -179,7 +179,7 @@ impl<'a> Story<'a> {
                 "externalTrafficPolicy Local, but for the node itself endpoints anywhere, masqueraded (VER-3)"
             }
             (Class::External, _, true) if edge => {
-                "externalTrafficPolicy Local on an edge gateway: any ready endpoint, the client's address kept"
+                "externalTrafficPolicy Local on an edge gateway: any ready endpoint, the client's address kept: its reply must come back through here (MSQ-8)"
             }
             (Class::External, _, true) => {
                 "externalTrafficPolicy Local: endpoints on this node only"
