@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::client::{source_for, udp};
-use crate::service::{ECHO, Endpoint, HTTP, Policy, Service};
+use crate::client::{curl, source_for, udp};
+use crate::service::{ECHO, Endpoint, HTTP, Kind, Policy, Service};
 use crate::site::{Layout, Site};
 
 /// "At once": far below the second after which TCP tries again.
@@ -52,6 +52,26 @@ fn an_unallocated_cluster_ip_is_dropped_and_counted() {
         assert_eq!(error.expect_err("nobody is there").kind(), ErrorKind::TimedOut, "{address}");
     }
     assert!(site.metrics().dropped("service_address_unallocated") >= 2);
+}
+
+/// REJ-2: nobody is local to a gateway without pods. The external policy has a list of its own.
+#[test]
+fn internal_local_is_silent_on_an_edge_gateway_and_external_local_is_not() {
+    let services = [Service::new("kept", 20, Policy::Local).internal_local()];
+    let Some(site) = Site::new(Layout::default(), &services) else { return };
+    for vip in services[0].vips() {
+        let (source, to) = (source_for(vip.ip), vip.at(&HTTP));
+        if vip.kind == Kind::ClusterIp {
+            let error = site.client.run(|| TcpStream::connect_timeout(&to, AT_ONCE));
+            assert_eq!(error.expect_err("nobody answers").kind(), ErrorKind::TimedOut, "{to}");
+        } else {
+            assert_eq!(curl(&site.client, source, to).expect("an answer").client, source);
+        }
+    }
+    let metrics = site.metrics();
+    let reason = "service=\"kept\",reason=\"no_local_endpoint_internal\"";
+    assert!(metrics.dropped("no_local_endpoint_internal") >= 2, "one by each family");
+    assert!(metrics.sum_of("service_refused_packets_total", reason) >= 2, "and the Service's");
 }
 
 /// Inside the client's namespace.

@@ -47,6 +47,8 @@ pub(crate) struct Service {
     name: &'static str,
     number: u8,
     pub(crate) policy: Policy,
+    /// Of cluster IPs.
+    internal: Policy,
     /// One for each of [`BACKENDS`].
     pub(crate) endpoints: [Endpoint; 2],
 }
@@ -81,7 +83,14 @@ impl Vip {
 
 impl Service {
     pub(crate) fn new(name: &'static str, number: u8, policy: Policy) -> Self {
-        Self { name, number, policy, endpoints: [Endpoint::Ready; 2] }
+        let (internal, endpoints) = (Policy::Cluster, [Endpoint::Ready; 2]);
+        Self { name, number, policy, internal, endpoints }
+    }
+
+    /// With internalTrafficPolicy Local.
+    pub(crate) fn internal_local(mut self) -> Self {
+        self.internal = Policy::Local;
+        self
     }
 
     pub(crate) fn with(mut self, endpoints: [Endpoint; 2]) -> Self {
@@ -123,11 +132,11 @@ impl Service {
             let vips = self.vips().into_iter().filter(move |vip| vip.kind == kind);
             vips.map(|vip| format!("\"{}\"", vip.ip)).collect::<Vec<_>>()
         };
-        let Self { name, policy, .. } = self;
+        let Self { name, policy, internal, .. } = self;
         let cluster = list(Kind::ClusterIp);
         let mut yaml = format!(
             "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  \
-             type: LoadBalancer\n  externalTrafficPolicy: {policy:?}\n  ipFamilies: [IPv4, IPv6]\n  \
+             type: LoadBalancer\n  externalTrafficPolicy: {policy:?}\n  internalTrafficPolicy: {internal:?}\n  ipFamilies: [IPv4, IPv6]\n  \
              clusterIP: {}\n  clusterIPs: [{}]\n  externalIPs: [{}]\n  ports:\n",
             cluster[0],
             cluster.join(", "),
