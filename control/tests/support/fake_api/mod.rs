@@ -155,10 +155,11 @@ impl FakeApi {
         self.lock().store.of(resource).objects.values().map(|object| (**object).clone()).collect()
     }
 
-    /// Sends a bookmark to all watches of Services.
-    pub(crate) fn bookmark(&self) {
-        self.lock().store.bookmark(resource("Service"));
+    /// Sends a bookmark to all watches of Services and returns its version.
+    pub(crate) fn bookmark(&self) -> u64 {
+        let version = self.lock().store.bookmark(resource("Service"));
         self.wake();
+        version
     }
 
     /// From now on everybody needs a token, which is a user's name, and a role. `admin` may do everything.

@@ -96,10 +96,11 @@ impl Store {
     }
 
     /// Tells all watches of a resource the version.
-    pub(super) fn bookmark(&mut self, resource: &'static Resource) {
+    pub(super) fn bookmark(&mut self, resource: &'static Resource) -> u64 {
         self.version += 1;
         let version = self.version;
         self.of(resource).log.push(Change { version, before: None, after: None });
+        version
     }
 
     /// Forgets all former versions.
