@@ -11,6 +11,7 @@ use control::assembly::Assembly;
 use control::config::{Config, Device, Source};
 use control::control::{Control, Handle, Update};
 use control::dns::{Counters, Dns, DnsError};
+use control::events::{self, Sink};
 use control::kernel::mirror::Mirror;
 use control::kernel::twin::{Queues, Twin, TwinConfig};
 use control::kernel::{self, KernelError, resolve, routes, underlay};
@@ -51,13 +52,14 @@ pub struct Prepared {
     mirror: Mirror,
     host: Host,
     source: Option<Ready>,
+    events: Arc<events::Counters>,
     dns: Option<Dns>,
 }
 
 /// A source that could be reached, or that needs no reaching.
 enum Ready {
     Manifests(Manifests),
-    Kubernetes(kubernetes::Client, Scope),
+    Kubernetes(kubernetes::Client, kubernetes::Options),
 }
 
 /// The running tasks. Dropping it ends them.
@@ -67,14 +69,17 @@ pub struct Plane {
     pub control: Handle,
     /// What the DNS server has done.
     pub dns: Arc<Counters>,
+    /// What became of Events.
+    pub events: Arc<events::Counters>,
     tasks: JoinSet<String>,
 }
 
 impl Prepared {
     /// Makes the kernel twins with their addresses and routes, and reads the kernel's tables.
     pub async fn new(config: &Config, macs: &[Mac]) -> Result<Self, PlaneError> {
+        let events = Arc::<events::Counters>::default();
         let source = match &config.source {
-            Some(source) => Some(Ready::new(source, config).await?),
+            Some(source) => Some(Ready::new(source, config, &events).await?),
             None => None,
         };
         let netlink = kernel::connect()?;
@@ -102,7 +107,7 @@ impl Prepared {
             Some(dns) => Some(Dns::bind(dns).await?),
             None => None,
         };
-        Ok(Self { netlink, twins, mirror, host: Host::new(config), source, dns })
+        Ok(Self { netlink, twins, mirror, host: Host::new(config), source, events, dns })
     }
 
     /// The tables workers begin with: routes, but no Services yet.
@@ -118,13 +123,21 @@ impl Prepared {
 }
 
 impl Ready {
-    async fn new(source: &Source, config: &Config) -> Result<Self, PlaneError> {
+    async fn new(
+        source: &Source,
+        config: &Config,
+        events: &Arc<events::Counters>,
+    ) -> Result<Self, PlaneError> {
         Ok(match source {
             Source::Manifests { path } => Self::Manifests(Manifests::new(path, &config.services)),
             Source::Kubernetes { kubeconfig, context } => {
                 let client = kubernetes::connect(kubeconfig.as_deref(), context.as_deref()).await;
-                let scope = if config.dns.is_some() { Scope::All } else { Scope::Addressed };
-                Self::Kubernetes(client?, scope)
+                let options = kubernetes::Options {
+                    scope: if config.dns.is_some() { Scope::All } else { Scope::Addressed },
+                    node_name: config.services.node_name.clone(),
+                    events: events.clone(),
+                };
+                Self::Kubernetes(client?, options)
             }
         })
     }
@@ -132,8 +145,11 @@ impl Ready {
     async fn run(self, handle: Handle) {
         // Both end only with the control loop, which says so itself.
         let _ = match self {
-            Self::Manifests(manifests) => manifests::run(manifests, handle).await,
-            Self::Kubernetes(client, scope) => kubernetes::run(client, scope, handle).await,
+            Self::Manifests(manifests) => {
+                let events = events::run(Sink::Log, handle.clone(), Arc::default());
+                tokio::try_join!(manifests::run(manifests, handle), events).map(drop)
+            }
+            Self::Kubernetes(client, options) => kubernetes::run(client, options, handle).await,
         };
     }
 }
@@ -158,7 +174,7 @@ impl Plane {
         rings: &KernelPath<Mbuf>,
         pool: &Arc<Mempool>,
     ) -> Self {
-        let Prepared { netlink, twins, mirror, host, source, dns } = prepared;
+        let Prepared { netlink, twins, mirror, host, source, events, dns } = prepared;
         let mut tasks = JoinSet::new();
 
         let assembly = Assembly::new(config.services.clone(), HashKey::new(config.fleet_seed));
@@ -191,7 +207,7 @@ impl Plane {
         if let Some(dns) = dns {
             tasks.spawn_local(ends("DNS server", dns.run(handle.clone(), counters.clone())));
         }
-        Self { control: handle, dns: counters, tasks }
+        Self { control: handle, dns: counters, events, tasks }
     }
 
     /// Waits for the first task to end, which none should, and says which and why.

@@ -133,7 +133,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let outcome = local.block_on(&runtime, async {
         let plane = Plane::start(config, prepared, publisher, first, &kernel, &hardware.pool);
         let (control, dns) = (plane.control.clone(), plane.dns.clone());
-        let admin = Arc::new(Admin::new(facts, hardware.devices(), control, dns));
+        let events = plane.events.clone();
+        let admin = Arc::new(Admin::new(facts, hardware.devices(), control, dns, events));
         tokio::select! {
             () = servers.run(admin.clone()) => Ok(()),
             () = notify::report(&admin) => Ok(()),

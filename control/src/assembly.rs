@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::claims::{Claim, Claims};
 use crate::cluster::NodeFacts;
 use crate::compile::{self, compile};
+use crate::empty::Empty;
 use crate::object::{Kind, ObjectKey, ObjectName, Problem, Reason};
 use crate::pending::Pending;
 use crate::problems::Problems;
@@ -42,6 +43,7 @@ pub struct Assembly {
     sizes: HashMap<ObjectName, Sizes>,
     total: Sizes,
     problems: Problems,
+    empty: Empty,
     links: BTreeMap<Kind, Link>,
 }
 
@@ -99,6 +101,7 @@ impl Assembly {
             sizes: HashMap::new(),
             total: Sizes::default(),
             problems: Problems::default(),
+            empty: Empty::default(),
             links: BTreeMap::new(),
         }
     }
@@ -275,6 +278,18 @@ impl Assembly {
         self.problems.are_news()
     }
 
+    /// Services with ports whose new connections are refused, because no endpoint is ready for them: in order of their
+    /// names, with these ports in words.
+    pub fn without_endpoints(&self) -> impl Iterator<Item = (&ObjectName, &[String])> {
+        self.empty.iter()
+    }
+
+    /// Grows whenever [`Self::problems`] or [`Self::without_endpoints`] change.
+    #[must_use]
+    pub fn findings_version(&self) -> u64 {
+        self.problems.changes() + self.empty.changes()
+    }
+
     fn settle_settings(&mut self, changed: Kind, arrived: Instant) {
         if changed.is_cluster_wide() {
             self.renew_settings(Some(arrived));
@@ -325,8 +340,9 @@ impl Assembly {
     /// Hands a Service's rows to the writer, without frontends that belong to another Service.
     fn put(&mut self, name: &ObjectName, mut rows: Vec<ServicePort>) -> bool {
         let service = self.state.service(name);
-        let mut conflicts =
-            service.map_or_else(Vec::new, |service| compile::refused(service, &self.settings));
+        let mut conflicts = service.map_or_else(Vec::new, |service| {
+            compile::refused(service, self.state.slices(name), &self.settings)
+        });
         for row in &mut rows {
             let protocol = row.protocol;
             row.frontends.retain(|frontend| {
@@ -343,6 +359,7 @@ impl Assembly {
         }
         rows.retain(|row| !row.frontends.is_empty());
         self.problems.set_conflicts(name, conflicts);
+        self.empty.set(name, &rows);
         self.count(name, &rows);
         self.writer.apply(name.as_str(), rows)
     }

@@ -23,6 +23,7 @@
 
 pub mod admin;
 pub mod assembly;
+mod backoff;
 pub mod claims;
 pub mod cluster;
 pub mod compile;
@@ -30,6 +31,8 @@ pub mod config;
 pub mod control;
 mod directory;
 pub mod dns;
+mod empty;
+pub mod events;
 pub mod explain;
 pub mod kernel;
 pub mod object;

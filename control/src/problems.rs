@@ -16,7 +16,10 @@ pub(crate) struct Problems {
     /// By who found them.
     found: BTreeMap<&'static str, Vec<Problem>>,
     count: usize,
-    news: bool,
+    /// How often they have changed.
+    changes: u64,
+    /// That at the last call of [`Self::are_news`].
+    told: u64,
 }
 
 impl Problems {
@@ -25,23 +28,26 @@ impl Problems {
         if problems != self.files {
             self.count = self.count + problems.len() - self.files.len();
             self.files = problems;
-            self.news = true;
+            self.changes += 1;
         }
     }
 
     /// All that is wrong with an object by itself.
     pub(crate) fn set_object(&mut self, key: &ObjectKey, problems: Vec<Problem>) {
-        self.news |= set(&mut self.objects, key, problems, &mut self.count);
+        let changed = set(&mut self.objects, key, problems, &mut self.count);
+        self.changes += u64::from(changed);
     }
 
     /// Frontends of a Service that others own, and addresses that it may not have.
     pub(crate) fn set_conflicts(&mut self, service: &ObjectName, conflicts: Vec<Problem>) {
-        self.news |= set(&mut self.conflicts, service, conflicts, &mut self.count);
+        let changed = set(&mut self.conflicts, service, conflicts, &mut self.count);
+        self.changes += u64::from(changed);
     }
 
     /// What somebody who watches has found, as a whole.
     pub(crate) fn set_found(&mut self, by: &'static str, problems: Vec<Problem>) {
-        self.news |= set(&mut self.found, &by, problems, &mut self.count);
+        let changed = set(&mut self.found, &by, problems, &mut self.count);
+        self.changes += u64::from(changed);
     }
 
     /// All that is wrong with all objects of a kind.
@@ -71,7 +77,12 @@ impl Problems {
 
     /// Whether they differ from what they were at the last call.
     pub(crate) fn are_news(&mut self) -> bool {
-        std::mem::take(&mut self.news)
+        std::mem::replace(&mut self.told, self.changes) != self.changes
+    }
+
+    /// How often they have changed so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 }
 

@@ -108,13 +108,12 @@ impl Settings {
         self.node_ips.iter().copied().find(|ip| ip.is_ipv4() == v4)
     }
 
-    /// Whether Services compile to the same rows with these as with others. A Node's labels and ranges of cluster IPs may
-    /// change without touching any.
+    /// Whether Services compile to the same rows with these as with others: most of a Node's labels may change without
+    /// touching any.
     #[must_use]
     pub fn compile_like(&self, other: &Self) -> bool {
         let of_rows = |settings: &Self| {
             let mut settings = settings.clone();
-            settings.service_cidrs.clear();
             settings.node_labels.retain(|name, _| name == ZONE_LABEL);
             settings
         };
@@ -201,8 +200,8 @@ impl TryFrom<Section> for Settings {
     type Error = SettingsError;
 
     fn try_from(section: Section) -> Result<Self, SettingsError> {
-        let node_name =
-            Some(section.node_name.trim()).filter(|name| !name.is_empty()).map(Arc::from);
+        let node_name = expanded(section.node_name.trim(), |name| std::env::var(name).ok())?;
+        let node_name = Some(node_name).filter(|name| !name.is_empty()).map(Arc::from);
         let default_role = if node_name.is_some() { Role::Node } else { Role::Edge };
         let cluster_cidrs =
             section.cluster_cidr.split(',').map(str::trim).filter(|cidr| !cidr.is_empty());
@@ -227,6 +226,22 @@ impl TryFrom<Section> for Settings {
             )?,
         })
     }
+}
+
+/// A node's name as it is written: `$(NAME)` stands for a variable of the environment, as in the fields of a Pod. So
+/// gateways of many nodes share one file.
+fn expanded(
+    text: &str,
+    variable: impl FnOnce(&str) -> Option<String>,
+) -> Result<String, SettingsError> {
+    let Some(name) = text.strip_prefix("$(").and_then(|rest| rest.strip_suffix(')')) else {
+        return Ok(text.to_owned());
+    };
+    let value = variable(name).map(|value| value.trim().to_owned());
+    value.filter(|value| !value.is_empty()).ok_or_else(|| SettingsError {
+        field: "nodeName".into(),
+        problem: format!("there is no {name} in the environment: set it, or write the name"),
+    })
 }
 
 fn each<'a, T>(
@@ -337,6 +352,30 @@ mod tests {
             let error = parse(yaml).expect_err("invalid");
             assert!(error.contains(expected), "{yaml}: {error}");
         }
+    }
+
+    #[test]
+    fn the_nodes_name_may_come_from_the_environment() {
+        let environment = |name: &str| match name {
+            "NODE_NAME" => Some("edge-1".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        for (text, expected) in [
+            ("n1", Ok("n1")),
+            ("", Ok("")),
+            ("$(NODE_NAME)", Ok("edge-1")),
+            ("$(EMPTY)", Err("there is no EMPTY in the environment")),
+            ("$(OTHER)", Err("there is no OTHER in the environment")),
+            ("a-$(NODE_NAME)", Ok("a-$(NODE_NAME)")),
+        ] {
+            let name = expanded(text, environment).map_err(|error| error.to_string());
+            match expected {
+                Ok(expected) => assert_eq!(name.as_deref(), Ok(expected), "{text}"),
+                Err(expected) => assert!(name.expect_err("unset").contains(expected), "{text}"),
+            }
+        }
+        assert!(parse("{nodeName: $(VIPGATE_TEST_NO_SUCH_VARIABLE)}").is_err());
     }
 
     #[test]

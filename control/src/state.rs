@@ -132,6 +132,12 @@ impl State {
         self.services.get(service).map(|entry| entry.slices.values()).into_iter().flatten()
     }
 
+    /// A slice that belongs to a Service.
+    #[must_use]
+    pub fn slice(&self, name: &ObjectName) -> Option<&Slice> {
+        self.services.get(self.owners.get(name)?)?.slices.get(name)
+    }
+
     /// Whether there is a Service in this namespace.
     #[must_use]
     pub fn has_namespace(&self, namespace: &str) -> bool {

@@ -16,6 +16,7 @@ use control::admin::{
 use control::assembly::Assembly;
 use control::cluster::NodeFacts;
 use control::control::{Control, Handle, Update};
+use control::events::{self, EventReason};
 use control::object::node::Leaving;
 use control::object::{Kind, Object, Slice};
 use control::publish::TablesPublisher;
@@ -117,7 +118,13 @@ impl Process {
         let facts = (4..).zip(&workers).zip(&tallies).map(|((core, counters), tallies)| {
             WorkerFacts { core, counters: counters.clone(), tallies: tallies.clone() }
         });
-        let admin = Admin::new(facts.collect(), machine.clone(), control.clone(), Arc::default());
+        let admin = Admin::new(
+            facts.collect(),
+            machine.clone(),
+            control.clone(),
+            Arc::default(),
+            Arc::default(),
+        );
         let admin = Arc::new(admin.patient_for(patience));
         Self {
             machine,
@@ -681,6 +688,12 @@ spec:
         "Service shop/web: spec.healthCheckNodePort: cannot listen on port {port} over IPv4: Address already in use"
     );
     assert!(problems()[0].starts_with(&told), "{:?}", problems());
+    let findings = |view: &control::control::View<'_>| events::findings(view.assembly, 10).0;
+    let findings = runtime().block_on(process.control.inspect(findings)).expect("it runs");
+    let reasons: Vec<_> =
+        findings.iter().map(|finding| (finding.about.to_string(), finding.reason)).collect();
+    let event = ("Service shop/web".to_owned(), EventReason::FailedToStartServiceHealthcheck);
+    assert!(reasons.contains(&event), "its owner is told: {reasons:?}");
     drop(taken);
     until("it listens", || health_check(port, "GET /").is_some());
     until("nothing is wrong any more", || problems().is_empty());
@@ -893,6 +906,9 @@ fn metrics_are_openmetrics_with_every_family() {
         "vipgate_source_connected 1",
         "vipgate_kube_stale_seconds 0",
         "vipgate_source_problems 0",
+        "vipgate_events_sent_total 0",
+        "vipgate_events_dropped_total{cause=\"refused\"} 0",
+        "vipgate_events_dropped_total{cause=\"too_many\"} 0",
         "vipgate_services 2",
         "vipgate_service_rows 2",
         "vipgate_endpoints 2",

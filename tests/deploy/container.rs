@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::netns::{self, Namespace, Process};
 use crate::{manifests, skipped, text};
 
+const NODE: &str = "edge-1";
 const LIMIT: Duration = Duration::from_secs(60);
 /// Longer than the process looks twice.
 const WHILE: Duration = Duration::from_secs(3);
@@ -54,10 +55,18 @@ fn the_daemonsets_rights_are_enough_and_its_roles_are_all_used() {
 
     let granted = manifests::granted();
     let begin = Instant::now();
-    while *api.asked.lock().expect("no panic") != granted && begin.elapsed() < WHILE {
+    while *api.asked.lock().expect("no panic") != granted && begin.elapsed() < LIMIT {
         thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(*api.asked.lock().expect("no panic"), granted, "asked for, and granted");
+    let status = Command::new(env!("CARGO_BIN_EXE_vipgate"))
+        .args(["status", "--socket"])
+        .arg(folder.0.join("vipgate.sock"))
+        .output()
+        .expect("it starts");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains(&format!("node         {NODE}, 192.0.2.9, zone z1\n")), "{status}");
+    assert!(status.contains("169.254.169.254 can't be an endpoint"), "{status}");
 
     let pid = i32::try_from(process.child().id()).expect("process ids are small");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
@@ -101,6 +110,9 @@ fn start(namespace: &Namespace, folder: &Path, api: u16) -> Process {
     command.arg(format!("--bounding-set={capabilities}"));
     command.args([env!("CARGO_BIN_EXE_vipgate"), "run", "--config"]).arg(path);
     command.env("RUNTIME_DIRECTORY", folder).env("NOTIFY_SOCKET", folder.join("notify"));
+    let names = manifests::container().env.unwrap_or_default().into_iter().map(|env| env.name);
+    assert!(names.into_iter().any(|name| name == "NODE_NAME"), "the configuration needs it");
+    command.env("NODE_NAME", NODE);
     let log = fs::File::create(folder.join("log")).expect("a file");
     command.stdout(Stdio::null()).stderr(log);
     command.spawn().expect("`ip` runs").into()
@@ -122,7 +134,7 @@ fn receive(manager: &UnixDatagram) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-/// An API server without objects.
+/// An API server with the gateway's Node, and a slice that gives it something to say.
 struct Api {
     port: u16,
     /// Until then lists of EndpointSlices wait.
@@ -155,42 +167,86 @@ fn answer(
     answers_slices: &AtomicBool,
     asked: &Mutex<BTreeSet<[String; 3]>>,
 ) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
-    while let Some(line) = lines.next() {
-        let line = line?;
-        // The rest of the head says nothing of interest; there is no body.
-        while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-        let request = read(&line);
-        asked.lock().expect("no panic").insert(request.clone());
+    let mut reader = BufReader::new(stream);
+    loop {
+        let head: Vec<String> = reader
+            .by_ref()
+            .lines()
+            .take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty()))
+            .collect::<Result<_, _>>()?;
+        let Some(first) = head.first() else { return Ok(()) };
+        let length = head.iter().find_map(|line| {
+            line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
+        });
+        let mut body = vec![0; length.unwrap_or(0)];
+        reader.read_exact(&mut body)?;
+        let request = read(first);
         let [group, resource, verb] = &request;
+        if resource == "selfsubjectaccessreviews" {
+            // Everybody may ask.
+            let review: Value = serde_json::from_slice(&body).expect("JSON");
+            send(stream, "201 Created", &reviewed(review))?;
+            continue;
+        }
+        asked.lock().expect("no panic").insert(request.clone());
         while resource == "endpointslices" && !answers_slices.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(20));
         }
-        let head = "Content-Type: application/json\r\n";
         if !manifests::granted().contains(&request) {
-            let body = json!({
-                "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403,
-                "message": format!("may not {verb} {resource} in {group}"), "metadata": {},
-            });
-            let body = body.to_string();
-            let length = body.len();
-            write!(
-                stream,
-                "HTTP/1.1 403 Forbidden\r\n{head}Content-Length: {length}\r\n\r\n{body}"
-            )?;
-        } else if verb == "watch" {
-            write!(stream, "HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\n\r\n")?;
-            thread::sleep(LIMIT);
-        } else {
-            let list = json!({
-                "kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": [],
-            });
-            let body = list.to_string();
-            let length = body.len();
-            write!(stream, "HTTP/1.1 200 OK\r\n{head}Content-Length: {length}\r\n\r\n{body}")?;
+            let why = format!("may not {verb} {resource} in {group}");
+            send(stream, "403 Forbidden", &refusal(403, "Forbidden", &why))?;
+            continue;
+        }
+        match verb.as_str() {
+            "watch" => {
+                let head = "Content-Type: application/json\r\nTransfer-Encoding: chunked";
+                write!(stream, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n")?;
+                thread::sleep(LIMIT);
+            }
+            // A process before this one said the same: it is to be counted on.
+            "create" => {
+                send(stream, "409 Conflict", &refusal(409, "AlreadyExists", "it exists"))?;
+            }
+            "patch" => send(stream, "200 OK", &json!({"metadata": {"name": "event"}}))?,
+            _ => send(stream, "200 OK", &list(resource))?,
         }
     }
-    Ok(())
+}
+
+fn send(mut stream: &TcpStream, code: &str, body: &Value) -> std::io::Result<()> {
+    let body = body.to_string();
+    let head = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
+    write!(stream, "HTTP/1.1 {code}\r\n{head}\r\n\r\n{body}")
+}
+
+fn refusal(code: u16, reason: &str, message: &str) -> Value {
+    json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code,
+        "message": message, "metadata": {},
+    })
+}
+
+fn reviewed(mut review: Value) -> Value {
+    let what = &review["spec"]["resourceAttributes"];
+    let text = |field: &str| what[field].as_str().unwrap_or_default().to_owned();
+    let request = [text("group"), text("resource"), text("verb")];
+    review["status"] = json!({"allowed": manifests::granted().contains(&request)});
+    review
+}
+
+fn list(resource: &str) -> Value {
+    let items = match resource {
+        "nodes" => json!([{
+            "metadata": {"name": NODE, "labels": {"topology.kubernetes.io/zone": "z1"}},
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.9"}]},
+        }]),
+        "endpointslices" => json!([{
+            "metadata": {"name": "a", "namespace": "demo", "labels": {"kubernetes.io/service-name": "a"}},
+            "addressType": "IPv4", "endpoints": [{"addresses": ["169.254.169.254"]}],
+        }]),
+        _ => json!([]),
+    };
+    json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items})
 }
 
 /// API group, resource and verb of a request line.
@@ -202,12 +258,16 @@ fn read(line: &str) -> [String; 3] {
     let (group, resource) = match parts[..] {
         ["api", _, resource] => ("", resource),
         ["apis", group, _, resource] => (group, resource),
+        ["apis", group, _, "namespaces", _, resource] => (group, resource),
+        ["apis", group, _, "namespaces", _, resource, _] => (group, resource),
         _ => ("?", path),
     };
     let watches = query.split('&').any(|part| part == "watch=true" || part == "watch=1");
     let verb = match method {
         "GET" if watches => "watch",
         "GET" => "list",
+        "POST" => "create",
+        "PATCH" => "patch",
         other => other,
     };
     [group.to_owned(), resource.to_owned(), verb.to_owned()]

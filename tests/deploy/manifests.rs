@@ -190,6 +190,7 @@ fn the_configurations_are_valid_and_where_the_probes_ask() {
         let path = format!("{folder}/vipgate.yaml");
         let mut check = Command::new(env!("CARGO_BIN_EXE_vipgate"));
         let check = check.args(["config", "check", "--config"]).arg(top().join(&path));
+        let check = check.env("NODE_NAME", "edge-1");
         let output = check.output().expect("it starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let config: Value = serde_saphyr::from_str(&text(&path)).expect("YAML");

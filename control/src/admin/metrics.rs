@@ -21,7 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::status::{PortStatus, Status};
 use super::traffic::{REFUSALS, Series};
 use super::{Admin, WorkerFacts};
-use crate::dns::Counters;
+use crate::{dns, events};
 
 /// A registry that reads from `admin`.
 pub(super) fn registry(admin: Arc<Admin>) -> Registry {
@@ -83,6 +83,7 @@ impl Collector for Admin {
             "When tables were last handed out, in seconds since 1970; 0 before",
             unix_seconds(control.last_publish),
         )?;
+        events(&mut out, &self.events)?;
         dns(&mut out, &self.dns)?;
         out.counter(
             "health_answers",
@@ -305,7 +306,14 @@ fn unix_seconds(time: Option<SystemTime>) -> u64 {
     since_1970.map_or(0, |since| since.as_secs())
 }
 
-fn dns(out: &mut Out<'_>, dns: &Counters) -> fmt::Result {
+fn events(out: &mut Out<'_>, events: &events::Counters) -> fmt::Result {
+    out.one_counter("events_sent", "Events posted on Services and EndpointSlices", events.sent())?;
+    let dropped =
+        events.dropped().map(|(cause, count)| ([("cause", cause.label().to_owned())], count));
+    out.counter("events_dropped", "Events that were not posted, by cause", dropped)
+}
+
+fn dns(out: &mut Out<'_>, dns: &dns::Counters) -> fmt::Result {
     let queries = dns.queries().map(|(rcode, count)| ([("rcode", rcode.to_owned())], count));
     out.counter("dns_queries", "DNS questions answered, by response code", queries)?;
     out.one_counter(

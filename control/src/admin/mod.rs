@@ -44,8 +44,8 @@ use sample::Samples;
 use traffic::{OneWay, Series};
 
 use crate::control::{Ended, Handle, View};
-use crate::dns;
 use crate::explain::{Explainer, Explanation, Flow, Scene};
+use crate::{dns, events};
 
 /// How long the control loop may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -58,6 +58,7 @@ pub struct Admin {
     devices: Arc<dyn Devices>,
     control: Handle,
     dns: Arc<dns::Counters>,
+    events: Arc<events::Counters>,
     seen: Mutex<Seen>,
     asked: Asked,
     /// How long workers may take to pick up tables before the process counts as ill (HCK-11).
@@ -84,6 +85,7 @@ impl Admin {
         devices: Arc<dyn Devices>,
         control: Handle,
         dns: Arc<dns::Counters>,
+        events: Arc<events::Counters>,
     ) -> Self {
         Self {
             started: Instant::now(),
@@ -91,6 +93,7 @@ impl Admin {
             devices,
             control,
             dns,
+            events,
             seen: Mutex::default(),
             asked: Asked::default(),
             patience: node_health::PATIENCE,

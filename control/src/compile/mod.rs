@@ -40,6 +40,10 @@ pub fn compile<'a>(
                 true => Vec::new(),
                 false => endpoints(slices.clone(), port, v4),
             };
+            let endpoints: Vec<_> = endpoints
+                .into_iter()
+                .filter(|(at, _)| !is_cluster_ip(at.ip(), service, settings))
+                .collect();
             let frontends = frontends(service, port, v4, &ranges, settings);
             rows.push(row(service, port, frontends, &endpoints, settings));
         }
@@ -198,8 +202,19 @@ fn allowed<'a>(addresses: &'a [IpAddr], nets: &'a [IpNet]) -> impl Iterator<Item
     addresses.iter().filter(|ip| nets.is_empty() || nets.iter().any(|net| net.contains(*ip)))
 }
 
-/// Addresses that a Service names and the configuration does not let it have, each a problem.
-pub fn refused(service: &Service, settings: &Settings) -> Vec<Problem> {
+/// EPS-14: a cluster IP as an endpoint would send packets in a circle, or to nobody.
+pub(crate) fn is_cluster_ip(address: IpAddr, service: &Service, settings: &Settings) -> bool {
+    service.cluster_ip(address.is_ipv4()) == Some(address)
+        || settings.service_cidrs.iter().any(|net| net.contains(&address))
+}
+
+/// What a Service names and may not have, each a problem: addresses that the configuration does not allow, and endpoints
+/// that are cluster IPs.
+pub fn refused<'a>(
+    service: &Service,
+    slices: impl Iterator<Item = &'a Slice>,
+    settings: &Settings,
+) -> Vec<Problem> {
     if service.skip().is_some() {
         return Vec::new();
     }
@@ -222,6 +237,18 @@ pub fn refused(service: &Service, settings: &Settings) -> Vec<Problem> {
         "status.loadBalancer.ingress",
         "allowedLoadBalancerIPs",
     ));
+    for slice in slices {
+        let circles = slice.endpoints.iter().map(|endpoint| endpoint.address);
+        let circles = circles.filter(|address| is_cluster_ip(*address, service, settings));
+        all.extend(circles.map(|address| Problem {
+            place: None,
+            object: Some(ObjectKey { kind: Kind::EndpointSlice, name: slice.name.clone() }),
+            field: "endpoints".to_owned(),
+            reason: Reason::Endpoint(format!(
+                "{address} is a cluster IP, which can't be an endpoint: name the endpoints behind it"
+            )),
+        }));
+    }
     all
 }
 

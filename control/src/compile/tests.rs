@@ -337,11 +337,14 @@ fn xip_4_addresses_that_the_configuration_does_not_allow_are_not_served() {
         assert_eq!(served.contains(address), expected, "{address} in\n{served}");
     }
     let refused: Vec<String> =
-        refused(&service, &settings).iter().map(ToString::to_string).collect();
+        refused(&service, std::iter::empty(), &settings).iter().map(ToString::to_string).collect();
     assert_eq!(refused.len(), 2, "{refused:?}");
     assert!(
         refused[0].contains("spec.externalIPs: 198.51.100.1 is not in services.allowedExternalIPs")
     );
     assert!(refused[1].contains("192.0.2.2 is not in services.allowedLoadBalancerIPs"));
-    assert!(super::refused(&service, &Settings::default()).is_empty(), "all are, by default");
+    assert!(
+        super::refused(&service, std::iter::empty(), &Settings::default()).is_empty(),
+        "all are, by default"
+    );
 }

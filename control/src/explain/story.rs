@@ -239,7 +239,12 @@ impl<'a> Story<'a> {
                     }
                 )
             } else {
-                format!("left out: {}", why_not(endpoint, local, settings))
+                let why = if compile::is_cluster_ip(at.ip(), service, settings) {
+                    "a cluster IP can't be an endpoint (EPS-14)".into()
+                } else {
+                    why_not(endpoint, local, settings)
+                };
+                format!("left out: {why}")
             };
             self.add("", format!("{at}  {fate}"));
         }

@@ -1,6 +1,5 @@
 //! Endpoints to slices, as the mirroring controller would write them (END-2).
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as api;
@@ -94,9 +93,9 @@ fn addresses(subset: &api::EndpointSubset, i: usize, report: &mut Report) -> Vec
     for (list, field, ready) in lists {
         for (j, entry) in list.iter().flatten().enumerate() {
             let field = || format!("subsets[{i}].{field}[{j}].ip");
-            let address = address::parse_ip(&entry.ip).map_err(|e| e.to_string());
-            let address = address.and_then(|ip: IpAddr| usable(ip, ip.is_ipv4()));
-            let Some(address) = report.ok(field, address) else { continue };
+            let Some(address) = report.ok(field, address::parse_ip(&entry.ip)) else { continue };
+            let usable = usable(address, address.is_ipv4());
+            let Some(address) = report.usable(field, usable) else { continue };
             endpoints.push(Endpoint {
                 address,
                 ready,

@@ -101,6 +101,16 @@ impl Kind {
         }
     }
 
+    /// The API group and version it is read in.
+    #[must_use]
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::Service | Self::Endpoints | Self::Pod | Self::Node => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::ServiceCidr => "networking.k8s.io/v1",
+        }
+    }
+
     /// Whether its objects belong to no namespace: those that say something about the cluster, not about one Service.
     #[must_use]
     pub fn is_cluster_wide(self) -> bool {

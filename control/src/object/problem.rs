@@ -53,6 +53,9 @@ pub enum Reason {
     /// Not an address or range, or one that may not stand here.
     #[error("{0}")]
     Address(String),
+    /// An endpoint that packets must not be sent to (EPS-14).
+    #[error("{0}")]
+    Endpoint(String),
     /// Not a port number.
     #[error("{0} is not a port number: use 1 to 65535")]
     Port(i32),
@@ -123,6 +126,7 @@ impl Reason {
             Self::Conflict { .. } => "conflict",
             Self::NotAllowed { .. } => "vip_not_allowed",
             Self::OneWay => "one_way",
+            Self::Endpoint(_) => "endpoint",
             Self::HealthCheck { .. } => "health_check",
         }
     }
@@ -194,6 +198,15 @@ impl Report {
         result: Result<T, E>,
     ) -> Option<T> {
         result.map_err(|e| self.add(field(), Reason::Address(e.to_string()))).ok()
+    }
+
+    /// The same of an endpoint's address that may not be used.
+    pub(crate) fn usable<T>(
+        &mut self,
+        field: impl FnOnce() -> String,
+        result: Result<T, String>,
+    ) -> Option<T> {
+        result.map_err(|e| self.add(field(), Reason::Endpoint(e))).ok()
     }
 
     pub(crate) fn into_problems(self) -> Vec<Problem> {

@@ -131,10 +131,8 @@ fn endpoint(endpoint: &api::Endpoint, i: usize, v4: bool, report: &mut Report) -
     // EPS-4: only the first address counts; none is no endpoint.
     let text = endpoint.addresses.first()?;
     let field = || format!("endpoints[{i}].addresses[0]");
-    let address = report.ok(
-        field,
-        address::parse_ip(text).map_err(|e| e.to_string()).and_then(|ip| usable(ip, v4)),
-    )?;
+    let address = report.ok(field, address::parse_ip(text))?;
+    let address = report.usable(field, usable(address, v4))?;
     let conditions = endpoint.conditions.clone().unwrap_or_default();
     let hints = endpoint.hints.clone().unwrap_or_default();
     Some(Endpoint {

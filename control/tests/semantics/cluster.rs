@@ -91,3 +91,26 @@ fn rej_10_ranges_of_service_cidr_objects_count() {
         ("203.0.113.7 -> 172.28.0.9:80", nobody),
     ]);
 }
+
+#[test]
+fn eps_14_a_cluster_ip_is_no_endpoint() {
+    let web = |endpoints: &str| {
+        world()
+            .service("web", &format!("clusterIP: 172.30.0.41, externalIPs: [198.51.100.9], {PORT}"))
+            .slice("web", endpoints)
+    };
+    let to = "outside -> 172.30.0.41:80";
+    // Its own, and any of a service range.
+    for circle in ["172.30.0.41", "172.30.0.99"] {
+        let w = web(&format!("10.0.1.2 {circle}"));
+        w.check(&[(to, "dnat 10.0.1.2:8080*")]);
+        let steps = format!("{:?}", w.ask(&[to])[0].steps);
+        assert!(steps.contains("a cluster IP can't be an endpoint (EPS-14)"), "{steps}");
+        web(circle).check(&[(to, "reject no_endpoints")]);
+    }
+    // Without known ranges only its own can be told.
+    let bare = "nodeName: here, clusterCIDR: 10.0.0.0/16";
+    web("172.30.0.41 172.30.0.99").config(bare).check(&[(to, "dnat 172.30.0.99:8080*")]);
+    // A node's address may be a Service's external one: pods of the host's network have it.
+    web("198.51.100.9").check(&[(to, "dnat 198.51.100.9:8080*")]);
+}

@@ -42,7 +42,7 @@ pub(crate) async fn following_all(url: &str, scope: Scope, test: impl AsyncFnOnc
 /// Follows a server while the tasks run.
 pub(crate) fn follow(tasks: &LocalSet, client: Client, scope: Scope) -> Handle {
     let handle = start_on(tasks, settings("{}"));
-    tasks.spawn_local(kubernetes::run(client, scope, handle.clone()));
+    tasks.spawn_local(kubernetes::follow_services(client, scope, handle.clone()));
     handle
 }
 

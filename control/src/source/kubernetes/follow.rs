@@ -8,7 +8,9 @@
 //! - A watch that ends or breaks is resumed from the last version seen; bookmarks keep that version young.
 //! - A version that is too old (410, as status or as event) leads to a new list. Until it is complete, what is known
 //!   stays.
-//! - Every failure is followed by a pause ([`Backoff`]), of at least a second if the server throttles us (429). A watch that lived for a while ends the chain of failures.
+//! - Every failure is followed by a pause ([`Backoff`]), of at least a second if the server throttles us (429). A watch that
+//!   lived for a while ends the chain of failures.
+//! - A kind that a gateway can do without may be unknown to the cluster, or not for us: that is said once.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,11 +19,11 @@ use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::core::{DeserializeGuard, Status};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
-use super::Scope;
-use super::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::control::{Ended, Handle, Update};
 use crate::object::{Kind, ObjectKey, ObjectName, Problem, Reason};
 use crate::source::{Change, Event, Link};
@@ -32,7 +34,7 @@ const PAGE: u32 = 500;
 const WATCH_SECONDS: u32 = 60;
 const WATCH_GRACE: Duration = Duration::from_secs(5);
 /// A server that has accepted the connection may take this long to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A watch that lived this long was no failure.
 const LIVED: Duration = Duration::from_secs(5);
 /// A version from the future (the cluster's store was restored from a backup) is watched in silence for ever. So many
@@ -42,18 +44,26 @@ const SILENT_WATCHES: u32 = 10;
 const THROTTLED: Duration = Duration::from_secs(1);
 /// An outage is logged no more often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
+/// A kind that is not there is asked for again after this time: clusters are upgraded.
+const ABSENT: Duration = Duration::from_secs(600);
 
 /// A kind that can be followed.
 pub(super) trait Followed:
     Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static
 {
     const KIND: Kind;
-    /// Selectors of [`Scope::Addressed`].
-    const FIELDS: Option<&'static str>;
-    const LABELS: Option<&'static str>;
+    /// What is missed in a cluster without this kind; `None` for one that a gateway can't do without.
+    const WITHOUT: Option<&'static str>;
 
     /// Parses an object.
     fn read(&self) -> Result<Change, Box<Problem>>;
+}
+
+/// Which objects of a kind are followed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Selection {
+    pub(super) fields: Option<String>,
+    pub(super) labels: Option<String>,
 }
 
 /// What went wrong, and whether a new list is due.
@@ -63,17 +73,20 @@ struct Failure {
     relist: bool,
     /// The server wants to be left alone for so long.
     respite: Duration,
+    /// What was asked for is unknown there, or not for us.
+    absent: bool,
 }
 
-/// Follows a kind until the control loop ends.
+/// Follows a kind until the control loop ends. `first` is dropped when its first list has arrived, or failed to.
 pub(super) async fn follow<K: Followed>(
     client: Client,
-    scope: Scope,
+    selection: Selection,
     handle: Handle,
+    mut first: Option<mpsc::Sender<()>>,
 ) -> Result<(), Ended> {
     let mut follower = Follower::<K> {
         api: Api::all(client),
-        scope,
+        selection,
         handle,
         backoff: Backoff::new(),
         heard: None,
@@ -81,7 +94,9 @@ pub(super) async fn follow<K: Followed>(
         logged: None,
     };
     loop {
-        match follower.list().await? {
+        let listed = follower.list().await?;
+        drop(first.take());
+        match listed {
             Ok(version) => follower.watch(version).await?,
             Err(failure) => follower.fail(failure).await?,
         }
@@ -90,7 +105,7 @@ pub(super) async fn follow<K: Followed>(
 
 struct Follower<K> {
     api: Api<DeserializeGuard<K>>,
-    scope: Scope,
+    selection: Selection,
     handle: Handle,
     backoff: Backoff,
     /// When the server last said something.
@@ -104,8 +119,8 @@ impl<K: Followed> Follower<K> {
     async fn list(&mut self) -> Result<Result<String, Failure>, Ended> {
         let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
         let mut params = ListParams {
-            field_selector: self.selector(K::FIELDS),
-            label_selector: self.selector(K::LABELS),
+            field_selector: self.selection.fields.clone(),
+            label_selector: self.selection.labels.clone(),
             limit: Some(PAGE),
             ..ListParams::default()
         };
@@ -127,6 +142,11 @@ impl<K: Followed> Follower<K> {
         };
         self.heard = Some(SystemTime::now());
         let kind = K::KIND;
+        if kind == Kind::Node && objects.is_empty() && unreadable.is_empty() {
+            warn!(
+                "there is no Node named as services.nodeName says: what is configured of the node counts alone"
+            );
+        }
         self.send(Event::Reset { kind, objects, unreadable }).await?;
         Ok(Ok(version))
     }
@@ -134,8 +154,8 @@ impl<K: Followed> Follower<K> {
     /// Watches from a version on, again and again, until a new list is due.
     async fn watch(&mut self, mut version: String) -> Result<(), Ended> {
         let mut params = WatchParams::default().timeout(WATCH_SECONDS);
-        params.field_selector = self.selector(K::FIELDS);
-        params.label_selector = self.selector(K::LABELS);
+        params.field_selector = self.selection.fields.clone();
+        params.label_selector = self.selection.labels.clone();
         let mut silent = 0;
         while silent < SILENT_WATCHES {
             let before = version.clone();
@@ -223,6 +243,14 @@ impl<K: Followed> Follower<K> {
     /// Says that changes no longer arrive, and waits before the next attempt.
     async fn fail(&mut self, failure: Failure) -> Result<(), Ended> {
         let error = failure.text;
+        if let (Some(without), true, None) = (K::WITHOUT, failure.absent, self.heard) {
+            if self.logged.is_none() {
+                info!(kind = K::KIND.name(), error, "not to be had from the API server: {without}");
+            }
+            self.logged = Some(Instant::now());
+            time::sleep(ABSENT).await;
+            return Ok(());
+        }
         self.stale = true;
         if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
             self.logged = Some(Instant::now());
@@ -238,10 +266,6 @@ impl<K: Followed> Follower<K> {
         }
         time::sleep(self.backoff.pause().max(failure.respite)).await;
         Ok(())
-    }
-
-    fn selector(&self, addressed: Option<&str>) -> Option<String> {
-        addressed.filter(|_| self.scope == Scope::Addressed).map(Into::into)
     }
 
     async fn send(&self, event: Event) -> Result<(), Ended> {
@@ -275,12 +299,13 @@ impl Failure {
     fn status(status: &Status) -> Self {
         let text = format!("{} {}: {}", status.code, status.reason, status.message);
         let respite = if status.code == 429 { THROTTLED } else { Duration::ZERO };
-        Self { text, relist: status.code == 410, respite }
+        let absent = matches!(status.code, 403 | 404);
+        Self { text, relist: status.code == 410, respite, absent }
     }
 }
 
 /// The HTTP client's errors say little without their causes.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

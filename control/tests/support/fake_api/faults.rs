@@ -6,6 +6,8 @@ pub(crate) struct Faults {
     pub(crate) refuse: Option<u16>,
     /// Every watch is refused with this status.
     pub(crate) refuse_watches: Option<u16>,
+    /// There is no such resource.
+    pub(crate) unknown: Option<&'static str>,
     /// Lists of this resource hang.
     pub(crate) hold_lists: Option<&'static str>,
     /// Objects per page, whatever the client asks.

@@ -65,7 +65,9 @@ impl FakeApi {
             access::check_path(&user, uri.path())?;
             return Ok((StatusCode::NOT_FOUND, "404 page not found\n").into_response());
         };
-        if method == Method::POST && place.plural.starts_with("selfsubject") {
+        let unknown = self.lock().faults.unknown;
+        let asks = place.plural.starts_with("selfsubject") && unknown != Some(&*place.plural);
+        if method == Method::POST && asks {
             let review = read(body)?;
             let answer = match &*place.plural {
                 "selfsubjectreviews" => access::who(&user),
@@ -75,7 +77,8 @@ impl FakeApi {
         }
         let query = Query::parse(uri);
         access::check(&mut self.lock().store, &user, verb(method, &place, &query), &place)?;
-        let resource = place.resource().ok_or_else(|| {
+        let known = |resource: &&Resource| unknown != Some(resource.plural);
+        let resource = place.resource().filter(known).ok_or_else(|| {
             let message = "the server could not find the requested resource";
             Failure::new(404, "NotFound", message).details(json!({}))
         })?;

@@ -1,7 +1,5 @@
 //! Node and ServiceCIDR objects, live: what workers decide with follows them.
 
-mod support;
-
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -12,8 +10,9 @@ use control::source::manifests::Manifests;
 use control::source::{Change, Event};
 use dataplane::ranges::{Addresses, Networks};
 use dataplane::tables::Node;
-use support::{rows, settings, start};
 use tokio::time;
+
+use crate::support::{rows, settings, start};
 
 const CONFIG: &str = "{nodeName: n1, serviceCIDRs: [10.96.0.0/16]}";
 

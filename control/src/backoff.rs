@@ -8,23 +8,23 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// The pauses of one chain of failures.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
     random: RandomState,
 }
 
 impl Backoff {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { next: FIRST, random: RandomState::new() }
     }
 
     /// The attempt succeeded.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = FIRST;
     }
 
     /// How long to wait after a failure: between half and the whole of a time that doubles.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(LONGEST);
         // The standard library's only source of randomness is the key of its hasher.
