@@ -6,6 +6,7 @@ mod support;
 mod api;
 mod events;
 mod objects;
+mod recorded;
 
 use std::sync::Arc;
 use std::time::Duration;
