@@ -42,6 +42,14 @@ pub(crate) struct Cluster {
     pub(crate) node_port_addresses: &'static [&'static str],
 }
 
+/// Which topology hints a controller has written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hints {
+    None,
+    Zones,
+    Nodes,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     ClusterIp,
@@ -204,8 +212,8 @@ fn service(random: &mut Random, number: usize) -> Service {
     let with_ranges = random.one_in(2);
     let ranges = RANGES.into_iter().filter(|_| with_ranges && random.one_in(3)).collect();
     let mut slices = Vec::new();
-    let hints = random.one_in(3);
-    let hosts = random.below(5);
+    let hints = random.of(&[Hints::None, Hints::Zones, Hints::Nodes]);
+    let hosts = random.of(&[0, 1, 2, 3, 4, 4]);
     for v4 in both {
         let count = if random.one_in(6) { 0 } else { hosts };
         let endpoints = (0..count).map(|host| endpoint(random, v4, number, host, hints));
@@ -220,7 +228,7 @@ fn service(random: &mut Random, number: usize) -> Service {
             // The same pods, their ports by the same names at other numbers.
             0 => slices.push(Slice { v4, ports: ports_at(random, 9090), endpoints: copies }),
             // The same once more; some copies say that the pod is going.
-            1 => {
+            1 | 2 => {
                 let goes = [Some(false), Some(true), Some(true)];
                 let copies = copies.into_iter().map(|mut copy| {
                     if copy.terminating != Some(true) && random.one_in(2) {
@@ -230,6 +238,11 @@ fn service(random: &mut Random, number: usize) -> Service {
                 });
                 let endpoints = copies.collect();
                 slices.push(Slice { v4, ports: ports_at(random, 8080), endpoints });
+                // Which is read first must not matter.
+                let last = slices.len() - 1;
+                if random.one_in(2) {
+                    slices.swap(last - 1, last);
+                }
             }
             _ => {}
         }
@@ -249,11 +262,11 @@ fn service(random: &mut Random, number: usize) -> Service {
     }
 }
 
-fn endpoint(random: &mut Random, v4: bool, service: usize, host: usize, hints: bool) -> Endpoint {
+fn endpoint(random: &mut Random, v4: bool, service: usize, host: usize, hints: Hints) -> Endpoint {
     // Some are outside of the cluster, on no node; some use the network of this node.
     let (address, node) = match random.below(12) {
         0 => (numbered(v4, ["198.19.0.", "2001:db8:19::"], 10 * service + host), None),
-        1 if host == 0 => (parse(NODE[0][usize::from(!v4)]), Some(HERE)),
+        1..=3 if host == 0 => (parse(NODE[0][usize::from(!v4)]), Some(HERE)),
         node => {
             let (four, six) = (format!("10.244.{service}."), format!("fd00:244::{service}:"));
             let node = if node % 2 == 0 { HERE } else { "there" };
@@ -273,9 +286,12 @@ fn endpoint(random: &mut Random, v4: bool, service: usize, host: usize, hints: b
     ];
     let [ready, serving, terminating] = random.of(&states);
     let (mut zones, mut nodes) = (Vec::new(), Vec::new());
-    if hints && !random.one_in(8) {
+    // One without switches all of them off.
+    if hints != Hints::None && !random.one_in(12) {
         zones = random.of(&[vec![ZONE], vec!["far"], vec!["far", ZONE]]);
-        nodes = random.of(&[vec![], vec!["there"], vec!["there"], vec![HERE]]);
+        if hints == Hints::Nodes {
+            nodes = random.of(&[vec![HERE], vec!["there"], vec!["there", HERE]]);
+        }
     }
     Endpoint { address, node, ready, serving, terminating, zones, nodes }
 }
