@@ -82,7 +82,7 @@ fn head(status: &Status) -> Vec<String> {
     if source.problem_count > 0 {
         lines.push(format!("problems     {}", source.problem_count));
         let shown = source.problems.iter().take(PROBLEMS);
-        lines.extend(shown.map(|problem| format!("  {problem}")));
+        lines.extend(shown.flat_map(|problem| wrapped(problem)));
     }
     lines
 }
@@ -186,6 +186,22 @@ fn service(service: &ServiceStatus) -> Vec<String> {
     ]
 }
 
+/// A text indented by two, its further lines by four: the remedy stands at the end, and must not be cut off.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::from(" ");
+    for word in text.split_whitespace() {
+        let is_full = line.chars().count() + 1 + word.chars().count() > WIDTH;
+        if is_full && !line.trim_start().is_empty() {
+            lines.push(std::mem::replace(&mut line, "   ".into()));
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
 /// Rows under a title in columns of equal width; `>` before a title puts the column to the right.
 fn aligned(title: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let names: Vec<String> =
@@ -246,6 +262,18 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_go_on_in_the_next_line() {
+        assert_eq!(wrapped("short"), ["  short"]);
+        let word = "x".repeat(WIDTH - 2);
+        assert_eq!(wrapped(&word), [format!("  {word}")]);
+        let [long, end] = ["y".repeat(WIDTH), "remedy".to_owned()];
+        assert_eq!(
+            wrapped(&format!("{word} {long} {end}")),
+            [format!("  {word}"), format!("    {long}"), format!("    {end}")]
+        );
+    }
 
     #[test]
     fn counts_fit_five_letters() {
