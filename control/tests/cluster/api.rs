@@ -45,6 +45,14 @@ fn asked(api: &FakeApi) -> Vec<String> {
     asked
 }
 
+/// Verb, API group and resource of the rights that no gateway can do without.
+const FOR_SERVICES: [(&str, &str, &str); 4] = [
+    ("list", "", "services"),
+    ("watch", "", "services"),
+    ("list", "discovery.k8s.io", "endpointslices"),
+    ("watch", "discovery.k8s.io", "endpointslices"),
+];
+
 #[tokio::test]
 async fn top_9_the_own_node_is_watched_and_no_other() {
     let (api, url) = FakeApi::start().await;
@@ -119,16 +127,9 @@ async fn what_may_not_be_read_is_done_without_and_not_asked_for() {
     let (api, url) = FakeApi::start().await;
     api.apply(HINTED);
     api.apply(&node("n1", "z1"));
-    let slices = "discovery.k8s.io";
-    api.allow_only(&[
-        ("list", "", "services"),
-        ("watch", "", "services"),
-        ("list", slices, "endpointslices"),
-        ("watch", slices, "endpointslices"),
-        // Both or neither.
-        ("list", "", "nodes"),
-        ("patch", "events.k8s.io", "events"),
-    ]);
+    // Both verbs or neither.
+    let halves = [("list", "", "nodes"), ("patch", "events.k8s.io", "events")];
+    api.allow_only(&[&FOR_SERVICES[..], &halves].concat());
     gateway(&url, "{nodeName: n1}", async |handle, counters| {
         handle.wait_for(|status| status.sizes.rows == 1).await.expect("runs");
         assert_eq!(endpoints(&handle).await, "10.0.0.1:8080 10.0.0.2:8080");
@@ -153,13 +154,7 @@ async fn services_are_asked_for_even_if_they_may_not_be() {
         until(async || api.requests("services?") > 1).await;
         assert!(!handle.status().synced);
         // The right is granted later.
-        let slices = "discovery.k8s.io";
-        api.allow_only(&[
-            ("list", "", "services"),
-            ("watch", "", "services"),
-            ("list", slices, "endpointslices"),
-            ("watch", slices, "endpointslices"),
-        ]);
+        api.allow_only(&FOR_SERVICES);
         handle.wait_for(|status| status.sizes.rows == 1).await.expect("runs");
     })
     .await;
