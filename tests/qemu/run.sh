@@ -319,7 +319,7 @@ start_guest() {
     local nic=virtio-net-pci,disable-legacy=on,disable-modern=off,iommu_platform=on,ats=on,romfile=
     if ((queues > 1)); then
         tap+=,queues=$queues
-        nic+=,mq=on,rss=on,vectors=$((2 * queues + 2))
+        nic+=,mq=on,vectors=$((2 * queues + 2))
     fi
     timeout --kill-after=5 "$whole_limit" ip netns exec "$guest_ns" qemu-system-x86_64 \
         -M q35,kernel-irqchip=off -accel tcg,thread=multi -cpu max -smp "$((queues + 1))" -m "$guest_memory_mib" \
