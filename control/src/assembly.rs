@@ -351,8 +351,8 @@ impl Assembly {
                 if let Some(owner) = owner {
                     let frontend = describe(frontend.at, protocol.name());
                     let reason = Reason::Conflict { frontend, owner: owner.to_string() };
-                    let object = Some(ObjectKey { kind: Kind::Service, name: name.clone() });
-                    conflicts.push(Problem { place: None, object, field: String::new(), reason });
+                    let service = ObjectKey { kind: Kind::Service, name: name.clone() };
+                    conflicts.push(Problem::of(service, "", reason));
                 }
                 owner.is_none()
             });

@@ -116,12 +116,8 @@ impl Check {
     fn problem(&self, error: &io::Error) -> Problem {
         let family = if self.v4 { "IPv4" } else { "IPv6" };
         let reason = Reason::HealthCheck { port: self.port, family, error: error.to_string() };
-        Problem {
-            place: None,
-            object: Some(ObjectKey { kind: Kind::Service, name: self.service.clone() }),
-            field: "spec.healthCheckNodePort".to_owned(),
-            reason,
-        }
+        let service = ObjectKey { kind: Kind::Service, name: self.service.clone() };
+        Problem::of(service, "spec.healthCheckNodePort", reason)
     }
 }
 

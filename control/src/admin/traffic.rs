@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane::service::tally::{Count, Counts, Tallies};
+use dataplane::service::tally::{Count, Counts, Place, Tallies};
 use dataplane::verdict::DropReason;
 use tokio::time::timeout;
 
@@ -32,7 +32,7 @@ pub(super) const REFUSALS: [(Count, &str); 4] = [
 pub(super) type Traffic = BTreeMap<Arc<str>, Counts>;
 
 /// What all workers have counted for a row.
-pub(super) fn sum(tallies: &[Arc<Tallies>], place: dataplane::service::tally::Place) -> Counts {
+pub(super) fn sum(tallies: &[Arc<Tallies>], place: Place) -> Counts {
     let mut sum = Counts::default();
     tallies.iter().for_each(|worker| add(&mut sum, &worker.read(place)));
     sum
@@ -175,8 +175,7 @@ impl Admin {
 fn problem(service: &str) -> Option<Problem> {
     let (namespace, name) = service.split_once('/')?;
     let object = ObjectKey { kind: Kind::Service, name: ObjectName::new(namespace, name) };
-    let (field, reason) = (String::new(), Reason::OneWay);
-    Some(Problem { place: None, object: Some(object), field, reason })
+    Some(Problem::of(object, "", Reason::OneWay))
 }
 
 #[cfg(test)]

@@ -221,11 +221,9 @@ pub fn refused<'a>(
     let of = |addresses: &[IpAddr], nets: &[IpNet], field: &str, list| {
         let allowed: Vec<&IpAddr> = allowed(addresses, nets).collect();
         let refused = addresses.iter().filter(|ip| !allowed.contains(ip));
-        let problem = |address: &IpAddr| Problem {
-            place: None,
-            object: Some(ObjectKey { kind: Kind::Service, name: service.name.clone() }),
-            field: field.to_owned(),
-            reason: Reason::NotAllowed { address: *address, list },
+        let problem = |address: &IpAddr| {
+            let object = ObjectKey { kind: Kind::Service, name: service.name.clone() };
+            Problem::of(object, field, Reason::NotAllowed { address: *address, list })
         };
         refused.map(problem).collect::<Vec<_>>()
     };
@@ -240,13 +238,12 @@ pub fn refused<'a>(
     for slice in slices {
         let circles = slice.endpoints.iter().map(|endpoint| endpoint.address);
         let circles = circles.filter(|address| is_cluster_ip(*address, service, settings));
-        all.extend(circles.map(|address| Problem {
-            place: None,
-            object: Some(ObjectKey { kind: Kind::EndpointSlice, name: slice.name.clone() }),
-            field: "endpoints".to_owned(),
-            reason: Reason::Endpoint(format!(
+        all.extend(circles.map(|address| {
+            let object = ObjectKey { kind: Kind::EndpointSlice, name: slice.name.clone() };
+            let why = format!(
                 "{address} is a cluster IP, which can't be an endpoint: name the endpoints behind it"
-            )),
+            );
+            Problem::of(object, "endpoints", Reason::Endpoint(why))
         }));
     }
     all

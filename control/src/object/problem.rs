@@ -109,6 +109,13 @@ pub enum Reason {
     },
 }
 
+impl Problem {
+    /// Of an object as it is, wherever it was read. An empty field means the whole object.
+    pub(crate) fn of(object: ObjectKey, field: impl Into<String>, reason: Reason) -> Self {
+        Self { place: None, object: Some(object), field: field.into(), reason }
+    }
+}
+
 impl Reason {
     /// The reason as a metric label.
     #[must_use]
@@ -187,8 +194,7 @@ impl Report {
     }
 
     pub(crate) fn add(&mut self, field: impl Into<String>, reason: Reason) {
-        let object = Some(self.object.clone());
-        self.problems.push(Problem { place: None, object, field: field.into(), reason });
+        self.problems.push(Problem::of(self.object.clone(), field, reason));
     }
 
     /// Takes the value out of a result; an error is reported for `field`.

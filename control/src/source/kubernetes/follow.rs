@@ -327,9 +327,8 @@ fn read<K: Followed>(
     Some(match &object.0 {
         Ok(object) => object.read().map_err(|problem| (name, problem)),
         Err(invalid) => {
-            let object = Some(key);
             let reason = Reason::Unreadable(invalid.error.clone());
-            Err((name, Box::new(Problem { place: None, object, field: String::new(), reason })))
+            Err((name, Box::new(Problem::of(key, "", reason))))
         }
     })
 }

@@ -52,8 +52,7 @@ pub(super) fn resolve<'a>(
     for (name, field, reason) in allocator.complete(&mut specs) {
         let key = ObjectKey { kind: Kind::Service, name };
         if let Some(document) = chosen.get(&key) {
-            let problem = Problem { place: None, object: Some(key), field, reason };
-            problems.push(document.origin.locate(problem));
+            problems.push(document.origin.locate(Problem::of(key, field, reason)));
         }
     }
 
@@ -101,9 +100,8 @@ pub(super) fn resolve<'a>(
         match unmirrored(services.get(&name)) {
             None => slices.extend(endpoints.slices),
             Some(why) => {
-                let object = Some(ObjectKey { kind: Kind::Endpoints, name });
-                let reason = Reason::Note(why.into());
-                let problem = Problem { place: None, object, field: String::new(), reason };
+                let endpoints = ObjectKey { kind: Kind::Endpoints, name };
+                let problem = Problem::of(endpoints, "", Reason::Note(why.into()));
                 problems.push(origin.locate(problem));
             }
         }
@@ -143,12 +141,8 @@ fn settle<'a>(
                 "it is defined again here: the one at {} is not used",
                 former.origin.place("")
             );
-            problems.push(document.origin.locate(Problem {
-                place: None,
-                object: Some(document.key.clone()),
-                field: String::new(),
-                reason: Reason::Duplicate(why),
-            }));
+            let problem = Problem::of(document.key.clone(), "", Reason::Duplicate(why));
+            problems.push(document.origin.locate(problem));
         }
     }
     chosen
