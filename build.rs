@@ -45,7 +45,7 @@ const TYPES: &[&str] = &["rte_eth_conf", "rte_eth_dev_info", "rte_eth_stats", "r
 /// Handled by pointer only and declared in `src/dpdk/sys.rs`: their fields differ between releases.
 const HANDLES: &[&str] = &["rte_mbuf", "rte_mempool"];
 /// Parts of a bound type that nobody looks into.
-const OPAQUE: &[&str] = &["rte_eth_rxconf", "rte_eth_txconf"];
+const OPAQUE: &[&str] = &["rte_eth_rxconf"];
 const LIBRARIES: &[&str] = &["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_eal"];
 const SHIM: [&str; 2] = ["src/dpdk/shim.h", "src/dpdk/shim.c"];
 

@@ -131,7 +131,6 @@ impl Device {
         pool: &Mempool,
     ) -> Result<(), Failure> {
         let (id, name) = (self.id, &self.name);
-        let driver = driver_name(info);
         // DPDK's "any NUMA node" is -1, passed as an unsigned number here.
         let socket = self.socket().unwrap_or(-1).cast_unsigned();
         let (mut rx, mut tx) = (config.rx_descriptors, config.tx_descriptors);
@@ -145,7 +144,7 @@ impl Device {
             check(format!("set up rx queue {queue} of port {name}"), || unsafe {
                 sys::rte_eth_rx_queue_setup(id, queue, rx, socket, std::ptr::null(), pool.as_ptr())
             })?;
-            self.set_up_tx_queue(queue, tx, socket, &driver)?;
+            self.set_up_tx_queue(queue, tx, socket, info)?;
         }
         Ok(())
     }
@@ -155,14 +154,16 @@ impl Device {
         queue: u16,
         entries: u16,
         socket: u32,
-        driver: &str,
+        info: &sys::rte_eth_dev_info,
     ) -> Result<(), Failure> {
         let id = self.id;
         let what = format!("set up tx queue {queue} of port {}", self.name);
-        if driver.starts_with("net_virtio") && entries > 2 * VIRTIO_SENT {
-            // SAFETY: an open, stopped port that is configured with this queue.
+        if driver_name(info).starts_with("net_virtio") && entries > 2 * VIRTIO_SENT {
+            let mut conf = info.default_txconf;
+            conf.tx_free_thresh = entries - VIRTIO_SENT;
+            // SAFETY: an open, stopped port that is configured with this queue; C copies the configuration.
             let result = check(what.clone(), || unsafe {
-                sys::vipgate_tx_queue_setup(id, queue, entries, socket, entries - VIRTIO_SENT)
+                sys::rte_eth_tx_queue_setup(id, queue, entries, socket, &raw const conf)
             });
             match result {
                 Err(failure) if failure.errno() == Errno::EINVAL => tracing::info!(

@@ -36,17 +36,6 @@ void vipgate_free(struct rte_mbuf *frame)
 	rte_pktmbuf_free(frame);
 }
 
-int vipgate_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t entries, unsigned int socket, uint16_t free_below)
-{
-	struct rte_eth_dev_info info;
-	int result = rte_eth_dev_info_get(port, &info);
-
-	if (result != 0)
-		return result;
-	info.default_txconf.tx_free_thresh = free_below;
-	return rte_eth_tx_queue_setup(port, queue, entries, socket, &info.default_txconf);
-}
-
 int vipgate_errno(void)
 {
 	return rte_errno;

@@ -27,8 +27,6 @@ uint64_t vipgate_cycles(void);
 struct rte_mbuf *vipgate_alloc(struct rte_mempool *pool);
 void vipgate_free(struct rte_mbuf *frame);
 int vipgate_errno(void);
-/* As the driver sets its queues up by default, but it gives buffers back once fewer than `free_below` entries are free. */
-int vipgate_tx_queue_setup(uint16_t port, uint16_t queue, uint16_t entries, unsigned int socket, uint16_t free_below);
 uint32_t vipgate_lcore(void);
 
 /* The link state as plain fields; rte_eth_link is made of bit fields that changed over releases. */
