@@ -589,6 +589,38 @@ fn health_check(port: u16, request: &str) -> Option<(String, String, String)> {
     Some((head.lines().next()?.to_owned(), weight, body.to_owned()))
 }
 
+/// A Service with a health check of its own, unless the policy is Cluster.
+fn balanced(port: u16, policy: &str, ports: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: web, namespace: shop}}
+spec:
+  type: LoadBalancer
+  clusterIP: 172.30.0.10
+  externalTrafficPolicy: {policy}
+  healthCheckNodePort: {port}
+  ports: [{ports}]
+"
+    )
+}
+
+/// The beginning of its slice: what follows are endpoints.
+fn slice(ports: &str) -> String {
+    format!(
+        "
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+ports: [{ports}]
+endpoints:
+"
+    )
+}
+
 /// Waits for a health check to say something.
 fn until(what: &str, met: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -604,26 +636,8 @@ fn hck_1_to_hck_6_health_checks_follow_the_objects() {
     let _running = Running::start(&process, &dir.socket());
     let (first, second) = (free_port(), free_port());
     let service = |port: u16, policy: &str| {
-        format!(
-            "
-apiVersion: v1
-kind: Service
-metadata: {{name: web, namespace: shop}}
-spec:
-  type: LoadBalancer
-  clusterIP: 172.30.0.10
-  externalTrafficPolicy: {policy}
-  healthCheckNodePort: {port}
-  ports: [{{name: http, port: 80}}, {{name: https, port: 443}}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}
-addressType: IPv4
-ports: [{{name: http, port: 8080}}, {{name: https, port: 8443}}]
-endpoints:
-"
-        )
+        balanced(port, policy, "{name: http, port: 80}, {name: https, port: 443}")
+            + &slice("{name: http, port: 8080}, {name: https, port: 8443}")
     };
     let ready =
         "- {addresses: [10.0.1.2], nodeName: n1}\n- {addresses: [10.0.1.3], nodeName: n1}\n";
@@ -668,20 +682,7 @@ fn hck_7_a_port_that_is_taken_is_reported_and_tried_again() {
     let _running = Running::start(&process, &dir.socket());
     let taken = std::net::TcpListener::bind("0.0.0.0:0").expect("some port is free");
     let port = taken.local_addr().expect("bound").port();
-    let service = format!(
-        "
-apiVersion: v1
-kind: Service
-metadata: {{name: web, namespace: shop}}
-spec:
-  type: LoadBalancer
-  clusterIP: 172.30.0.10
-  externalTrafficPolicy: Local
-  healthCheckNodePort: {port}
-  ports: [{{port: 80}}]
-"
-    );
-    process.load(&service);
+    process.load(&balanced(port, "Local", "{port: 80}"));
     let problems = || process.status().source.problems;
     until("the Service has a problem", || !problems().is_empty());
     let told = format!(
@@ -767,30 +768,16 @@ fn hck_9_a_node_that_goes_still_answers_for_its_services() {
     let settings: Settings = serde_saphyr::from_str("{nodeName: n1}").expect("valid");
     runtime().block_on(process.control.send(Update::Settings(settings))).expect("it runs");
     let port = free_port();
-    process.load(&format!(
-        "
+    let leaving = "
+---
 apiVersion: v1
 kind: Node
-metadata: {{name: n1, deletionTimestamp: '2026-01-01T00:00:00Z'}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: web, namespace: shop}}
-spec:
-  type: LoadBalancer
-  clusterIP: 172.30.0.10
-  externalTrafficPolicy: Local
-  healthCheckNodePort: {port}
-  ports: [{{name: http, port: 80}}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}
-addressType: IPv4
-ports: [{{name: http, port: 8080}}]
-endpoints: [{{addresses: [10.0.1.2], nodeName: n1}}]
-"
-    ));
+metadata: {name: n1, deletionTimestamp: '2026-01-01T00:00:00Z'}
+";
+    let service = balanced(port, "Local", "{name: http, port: 80}")
+        + &slice("{name: http, port: 8080}")
+        + "- {addresses: [10.0.1.2], nodeName: n1}\n";
+    process.load(&(service + leaving));
     process.refresh();
     until("the Service is healthy here", || {
         process.workers.iter().for_each(|worker| worker.work.polls.add(1));
