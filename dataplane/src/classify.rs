@@ -1,11 +1,7 @@
-//! Where a packet that belongs to no connection wants to go, and which worker must say so.
-//!
-//! The order is GWY-1's. The ownership rule makes NAT work on any NIC: both directions of a connection are decided by
-//! the client's end, so whichever queue a packet arrives on, exactly one worker holds its connection.
+//! Where a packet that belongs to no connection wants to go. The order is GWY-1's.
 
 use crate::fib::{PortId, Route};
-use crate::flow::{Address, Protocol, Tuple};
-use crate::hash::{HashKey, high32, reduce};
+use crate::flow::{Address, Tuple};
 use crate::service::Match;
 use crate::tables::Tables;
 
@@ -95,54 +91,4 @@ pub fn address_only<'a>(tables: &'a Tables, dst: Address) -> Option<Destination<
         return Some(Destination::Unallocated);
     }
     vip.map(|_| Destination::VipPortUnknown { cluster: false })
-}
-
-/// The worker that decides about a flow, which was classified as `destination`. All workers must use the same key.
-#[must_use]
-pub fn owner(
-    tables: &Tables,
-    destination: &Destination<'_>,
-    tuple: &Tuple,
-    ports: PortId,
-    key: &HashKey,
-    workers: u16,
-) -> u16 {
-    let Tuple { src, dst, sport, dport, protocol } = *tuple;
-    let end = |address: Address, port: u16| {
-        let worker = reduce(high32(key.end(address, port, protocol)), usize::from(workers));
-        u16::try_from(worker).unwrap_or_default()
-    };
-    // A client of this node may use a port of a masquerade block: its replies then look masqueraded.
-    let client = || {
-        let block = tables.node.masquerade_owner(&tables.fib, src, sport, ports, workers);
-        block.unwrap_or_else(|| end(src, sport))
-    };
-    match destination {
-        Destination::Masquerade { owner } => *owner,
-        Destination::Service(_)
-        | Destination::VipPortUnknown { .. }
-        | Destination::Unallocated
-        | Destination::Direct => client(),
-        Destination::Local | Destination::Reply | Destination::Outbound | Destination::Transit => {
-            if was_frontend(tables, dst, dport, protocol) {
-                client()
-            } else {
-                end(dst, dport)
-            }
-        }
-    }
-}
-
-/// Whether connections may be left of a frontend that is gone.
-fn was_frontend(tables: &Tables, dst: Address, dport: u16, protocol: Protocol) -> bool {
-    let Tables { services, node, .. } = tables;
-    services.was_frontend(dst, dport, protocol)
-        || node.serves_node_ports(dst) && services.was_node_port(dst.is_v4(), dport, protocol)
-}
-
-/// The worker that keeps the fragments of a pair of addresses together.
-#[must_use]
-pub fn fragment_owner(src: Address, dst: Address, number: u8, key: &HashKey, workers: u16) -> u16 {
-    let hash = key.pair(key.address(src), key.address(dst) ^ u64::from(number));
-    u16::try_from(reduce(high32(hash), usize::from(workers))).unwrap_or_default()
 }

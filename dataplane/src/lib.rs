@@ -6,7 +6,7 @@
 //! 2. [`engine`] parses each frame once ([`wire`]), hashes its flow ([`hash`]) and looks the connection up
 //!    ([`conntrack`]).
 //! 3. A known connection moves on in its state machine. An unknown packet is classified ([`classify`]): another worker's
-//!    ([`handoff`]), the kernel's, a Service's ([`service`]) or somebody's on the way through.
+//!    ([`owners`], [`handoff`]), the kernel's, a Service's ([`service`]) or somebody's on the way through.
 //!    A Service with ClientIP affinity remembers its clients ([`affinity`]).
 //! 4. The packet is routed ([`fib`]), rewritten ([`rewrite`]) or turned into its own answer ([`answer`]).
 //! 5. The [`verdict`] says where it goes; [`counters`] say what became of it.
@@ -30,6 +30,7 @@ pub mod handoff;
 pub mod hash;
 pub mod held;
 pub mod nic;
+pub mod owners;
 pub mod prefetch;
 pub mod ranges;
 pub mod rewrite;

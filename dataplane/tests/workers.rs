@@ -4,156 +4,28 @@
 
 mod support;
 
-use std::net::IpAddr;
-
 use dataplane::flow::Protocol::{Tcp, Udp};
-use dataplane::flow::Tuple;
 use dataplane::ranges::Networks;
-use dataplane::rss::Rss;
 use dataplane::tables::MasqueradePorts;
 use support::gateway::{
     FAMILIES, Family, Fate, Gateway, IN, IN_MAC, OUT, OUT_MAC, PODS, ROUTER, Service, Setup, at,
     sent_in, sent_out,
 };
+use support::net::{Net, Nics, Steering, WORKERS, ends, service};
 use support::packet::*;
-use support::random::Random;
-
-const WORKERS: [u16; 3] = [2, 3, 8];
-
-/// How the NIC spreads packets.
-#[derive(Clone, Copy, Debug)]
-enum Steering {
-    /// Never to the worker that owns the connection.
-    Wrong,
-    Random,
-    /// As NICs do, by addresses and ports.
-    Toeplitz,
-}
-
-/// A gateway, the network's choice of queues, and what it knows of owners.
-struct Net {
-    gateway: Gateway,
-    steering: Steering,
-    random: Random,
-    workers: usize,
-}
 
 fn gateway(workers: u16) -> Gateway {
     Gateway::new(Setup { workers, ..Setup::default() })
 }
 
-fn service(f: Family, masquerade: bool) -> [Service; 2] {
-    [Tcp, Udp].map(|protocol| {
-        let endpoints = [(f.backends[0], 8080), (f.backends[1], 8080)];
-        let service =
-            Service::new("ns/web:80", protocol, &endpoints).load_balancer(f.load_balancer, 80, &[]);
-        if masquerade { service } else { service.external_local() }
-    })
-}
-
-impl Net {
-    fn new(workers: u16, steering: Steering) -> Self {
-        Self {
-            gateway: gateway(workers),
-            steering,
-            random: Random::new(u64::from(workers)),
-            workers: usize::from(workers),
-        }
-    }
-
-    /// Receives a frame at a queue of the network's choice. `owner` is learnt, and must never change.
-    fn receive(&mut self, port: u16, frame: &[u8], owner: &mut Option<usize>) -> Fate {
-        let queue = match (self.steering, *owner) {
-            (Steering::Wrong, Some(owner)) => {
-                (owner + 1 + self.random.below(self.workers - 1)) % self.workers
-            }
-            (Steering::Toeplitz, _) => {
-                let rss = self.gateway.setup.rss[usize::from(port)].as_ref().expect("known");
-                usize::from(rss.queue(&flow(frame)))
-            }
-            _ => self.random.below(self.workers),
-        };
-        let decided = |gateway: &Gateway| -> Vec<u64> {
-            gateway.counters.iter().map(|counters| counters.work.forwarded.get()).collect()
-        };
-        let before = decided(&self.gateway);
-        let fate = self.gateway.receive_at(queue, port, frame);
-        let after = decided(&self.gateway);
-        let worker = (0..self.workers).find(|&worker| after[worker] > before[worker]);
-        assert!(owner.is_none() || *owner == worker, "{owner:?} owned it, {worker:?} decided");
-        *owner = worker;
-        fate
-    }
-
-    fn outside(&mut self, packet: &Packet, owner: &mut Option<usize>) -> Fate {
-        self.receive(OUT, &packet.clone().macs(ROUTER, OUT_MAC).frame(), owner)
-    }
-
-    fn pods(&mut self, packet: &Packet, owner: &mut Option<usize>) -> Fate {
-        self.receive(IN, &packet.clone().macs(PODS, IN_MAC).frame(), owner)
-    }
-}
-
-/// The flow of a TCP packet.
-fn flow(frame: &[u8]) -> Tuple {
-    let ((src, sport), (dst, dport)) = ends(frame);
-    Tuple { src: src.into(), dst: dst.into(), sport, dport, protocol: Tcp }
-}
-
-/// Source and destination of an IP packet with ports in an untagged frame.
-fn ends(frame: &[u8]) -> ((IpAddr, u16), (IpAddr, u16)) {
-    let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-    let v4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).expect("four"));
-    let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).expect("sixteen"));
-    if frame[12] == 8 {
-        ((v4(26), port(34)), (v4(30), port(36)))
-    } else {
-        ((v6(22), port(54)), (v6(38), port(56)))
-    }
-}
-
-/// NICs know nothing of owners, but the replies of masqueraded connections are brought to them all the same.
-#[test]
-fn replies_to_chosen_ports_come_to_their_owner() {
-    for workers in WORKERS {
-        // The quick way to open a connection, and, with affinity, the whole one.
-        for (f, affinity) in FAMILIES.into_iter().flat_map(|f| [(f, None), (f, Some(10_800))]) {
-            let table: Vec<u16> = (0..128).map(|entry| entry % workers).collect();
-            let key: Vec<u8> = (0..40).map(|i: u32| (i * i * 37 + 11) as u8).collect();
-            let rss = || Rss::new(&key, &table, |_, _| true);
-            let mut setup = Setup { workers, rss: [rss(), rss()].into(), ..Setup::default() };
-            setup.node.masquerade_ports = MasqueradePorts(1024..=u16::MAX);
-            let mut net = Net::new(workers, Steering::Toeplitz);
-            net.gateway = Gateway::new(setup);
-            let mut service = service(f, true);
-            service.iter_mut().for_each(|service| service.0.affinity = affinity);
-            net.gateway.apply("ns/web", &service);
-            let handed = |net: &Net| -> u64 {
-                net.gateway.counters.iter().map(|counters| counters.work.handed_over.get()).sum()
-            };
-            for number in 0..200 {
-                let client = at(f.client, 5000 + number);
-                let mut owner = None;
-                let first = net.outside(&tcp(client, at(f.load_balancer, 80)), &mut owner);
-                let Fate::Sent(IN, frame) = &first else { panic!("{first:?}") };
-                let (inside, backend) = ends(frame);
-                assert_ne!(inside.0, client.0);
-                let before = handed(&net);
-                let reply = net.pods(&tcp(backend, inside).flags(SYN | ACK), &mut owner);
-                assert!(matches!(reply, Fate::Sent(OUT, _)), "{reply:?}");
-                assert_eq!(handed(&net), before, "{workers} workers, client {number}");
-            }
-            assert!(handed(&net) > 0, "clients' packets come to any worker");
-        }
-    }
-}
-
 fn for_all(test: impl Fn(Net, Family, bool)) {
     for workers in WORKERS {
         for steering in [Steering::Wrong, Steering::Random] {
-            for f in FAMILIES {
-                for masquerade in [false, true] {
-                    test(Net::new(workers, steering), f, masquerade);
+            for nics in [Nics::Unknown, Nics::Flows, Nics::Ends] {
+                for f in FAMILIES {
+                    for masquerade in [false, true] {
+                        test(Net::on(nics, workers, steering), f, masquerade);
+                    }
                 }
             }
         }

@@ -27,7 +27,11 @@ impl Engine {
         state: State,
         backend: BackendId,
     ) -> Result<Hit, DropReason> {
-        if !masquerade && let Some(outcome) = self.attempt(tuple, to, state, backend, packet.now) {
+        // With a backend on this very host it may be another worker to whom the client's own end leads.
+        if !masquerade
+            && self.comes_back(packet.tables, &to.reversed())
+            && let Some(outcome) = self.attempt(tuple, to, state, backend, packet.now)
+        {
             return outcome;
         }
         let start = low32(self.conntrack.hash(tuple));
@@ -94,9 +98,12 @@ impl Engine {
 
     /// Whether a reply will be this worker's to decide.
     pub(super) fn comes_back(&self, tables: &Tables, reply: &Tuple) -> bool {
-        let EngineConfig { ports, secret, workers, worker, .. } = self.config;
+        let EngineConfig { ports, workers, worker, .. } = self.config;
+        if workers == 1 {
+            return true;
+        }
         let destination = classify::destination(tables, reply, false, ports, workers);
-        classify::owner(tables, &destination, reply, ports, &secret, workers) == worker
+        self.owners.owner(tables, &destination, reply) == worker
     }
 }
 

@@ -15,8 +15,8 @@ const STRIDE: u32 = 0x9e37_79b9;
 
 impl Engine {
     /// Tells what the NICs do with packets of several queues, by port.
-    pub fn steer(&mut self, rss: Arc<[Option<Rss>]>) {
-        self.rss = rss;
+    pub fn steer(&mut self, nics: Arc<[Option<Rss>]>) {
+        self.owners.steer(nics);
     }
 
     /// The ports to try first for a connection that becomes `to` and leaves by a port; `start` is any number. None where
@@ -31,8 +31,7 @@ impl Engine {
     ) -> impl Iterator<Item = u16> + use<'_> {
         let EngineConfig { worker, workers, .. } = self.config;
         let (first, size) = tables.node.masquerade_ports.block(worker, workers);
-        let rss = self.rss.get(usize::from(leaves_by)).and_then(Option::as_ref);
-        let toward = rss.and_then(|rss| rss.toward(&to.reversed()));
+        let toward = self.owners.nic(leaves_by).and_then(|nic| nic.toward(&to.reversed()));
         let near = toward.into_iter().flat_map(move |toward| {
             let looked_at = 0..LOOKED_AT.saturating_mul(workers).min(size);
             // Far from each other: neighbours differ in few bits, which may be just those that change nothing.

@@ -29,6 +29,7 @@ use crate::flow::{Address, Protocol, Tuple};
 use crate::fragments::Fragments;
 use crate::hash::{HashKey, low32, reduce};
 use crate::nic::{BURST, Frame};
+use crate::owners::Owners;
 use crate::rss::Rss;
 use crate::service::backends::BackendId;
 use crate::service::tally::{Count, Place, Tallies};
@@ -85,8 +86,7 @@ pub struct Engine {
     openings: Vec<Foreseen>,
     elsewhere: Elsewhere,
     strays: Strays,
-    /// By port, where it is known what its NIC does.
-    rss: Arc<[Option<Rss>]>,
+    owners: Owners,
     /// UDP flows that were moved away from a backend that no longer serves.
     pub reclassified: u64,
     /// Connections of clients whose address was kept, on which nothing came back through here.
@@ -144,7 +144,7 @@ impl Engine {
             openings: Vec::with_capacity(BURST),
             elsewhere: Elsewhere::new(foreign),
             strays: Strays::new(),
-            rss: Arc::new([]),
+            owners: Owners::new(config.workers, config.ports, config.secret),
             reclassified: 0,
             one_way: 0,
             config,
@@ -326,9 +326,9 @@ impl Engine {
             Kind::Sctp { chunk, .. } => chunk == sctp_chunks::INIT,
             _ => false,
         };
-        let EngineConfig { ports, workers, worker, secret, .. } = self.config;
+        let EngineConfig { ports, workers, worker, .. } = self.config;
         let destination = classify::destination(packet.tables, tuple, opens, ports, workers);
-        let owner = classify::owner(packet.tables, &destination, tuple, ports, &secret, workers);
+        let owner = self.owners.owner(packet.tables, &destination, tuple);
         if owner != worker {
             return Verdict::HandOver(owner);
         }
@@ -480,15 +480,8 @@ impl Engine {
             _ => return Ok(None),
         };
         if arrival.fragment_ports.is_none() {
-            let EngineConfig { secret, workers, worker, .. } = self.config;
-            let keeper = classify::fragment_owner(
-                headers.src,
-                headers.dst,
-                headers.number,
-                &secret,
-                workers,
-            );
-            if keeper != worker {
+            let keeper = self.owners.keeper(headers.src, headers.dst, headers.number);
+            if keeper != self.config.worker {
                 return Err(Verdict::HandOver(keeper));
             }
             arrival.fragment_ports = match (headers.fragment, headers.tuple()) {

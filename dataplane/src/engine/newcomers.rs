@@ -51,11 +51,11 @@ impl Engine {
         if wire::is_martian(v4, tuple.src, tuple.dst) || is_group(tuple.dst) {
             return Prospect::Refer;
         }
-        let EngineConfig { ports, workers, worker, secret, .. } = self.config;
+        let EngineConfig { ports, workers, worker, .. } = self.config;
         let opens = flags & (SYN | ACK) == SYN;
         let destination = classify::destination(tables, &tuple, opens, ports, workers);
         if workers > 1 {
-            let owner = classify::owner(tables, &destination, &tuple, ports, &secret, workers);
+            let owner = self.owners.owner(tables, &destination, &tuple);
             if owner != worker {
                 self.remember_elsewhere(hash, flags, owner);
                 return Prospect::Done(Verdict::HandOver(owner));

@@ -95,7 +95,7 @@ pub struct ServiceTable {
     key: HashKey,
     frontends: ShardMap<End, Entry>,
     /// Frontends that are gone, see [`retired`].
-    former: ShardMap<End, ()>,
+    former: ShardMap<End, OwnedBy>,
     vips: ShardMap<Address, Vip>,
     /// How many rows have it; zero for one that is gone, see [`retired`].
     endpoints: ShardMap<End, u32>,
@@ -113,8 +113,18 @@ struct End {
 #[derive(Clone, Debug)]
 struct Entry {
     class: Class,
+    owned_by: OwnedBy,
     allowed_sources: Arc<[IpNet]>,
     row: Arc<Row>,
+}
+
+/// What decides which worker's the connections through a frontend are (see [`crate::owners`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnedBy {
+    /// The client's end: it may be what replies come to.
+    Client,
+    /// The whole flow: all are masqueraded, and were so from the first.
+    Flow,
 }
 
 /// An address some Service claims.
@@ -233,6 +243,12 @@ impl<'a> Match<'a> {
         self.entry.class
     }
 
+    /// What decides whose its connections are.
+    #[must_use]
+    pub fn owned_by(&self) -> OwnedBy {
+        self.entry.owned_by
+    }
+
     /// Client ranges allowed; empty allows all.
     #[must_use]
     pub fn allowed_sources(&self) -> &'a [IpNet] {
@@ -314,17 +330,20 @@ impl ServiceTable {
         self.find(unspecified(v4), port, protocol)
     }
 
-    /// Whether there was a frontend at exactly this address and port lately.
+    /// Whether there was a frontend at exactly this address and port lately, and what decided whose its connections are.
     #[must_use]
-    pub fn was_frontend(&self, address: Address, port: u16, protocol: Protocol) -> bool {
-        let end = End { address, port, protocol };
+    pub fn was_frontend(&self, address: Address, port: u16, protocol: Protocol) -> Option<OwnedBy> {
         // Asked for every packet in transit, and mostly there is none.
-        !self.former.is_empty() && self.former.get(self.hash(&end), &end).is_some()
+        if self.former.is_empty() {
+            return None;
+        }
+        let end = End { address, port, protocol };
+        self.former.get(self.hash(&end), &end).copied()
     }
 
-    /// Whether there was a node port of this number lately.
+    /// The same of a node port of this number.
     #[must_use]
-    pub fn was_node_port(&self, v4: bool, port: u16, protocol: Protocol) -> bool {
+    pub fn was_node_port(&self, v4: bool, port: u16, protocol: Protocol) -> Option<OwnedBy> {
         self.was_frontend(unspecified(v4), port, protocol)
     }
 

@@ -6,6 +6,7 @@
 pub mod frames;
 pub mod gateway;
 pub mod judge;
+pub mod net;
 pub mod packet;
 pub mod pooled;
 pub mod random;

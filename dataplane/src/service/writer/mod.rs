@@ -13,7 +13,7 @@ use super::maglev::Maglev;
 use super::retired::{Former, Retired};
 use super::tally::{Place, Places};
 use super::{
-    Choice, Class, End, Entry, Frontend, FrontendAt, Row, ServicePort, ServiceTable, Vip,
+    Choice, Class, End, Entry, Frontend, FrontendAt, OwnedBy, Row, ServicePort, ServiceTable, Vip,
     unspecified,
 };
 use crate::flow::{Address, Protocol};
@@ -208,12 +208,14 @@ impl ServiceWriter {
     fn link(&mut self, frontend: &Frontend, port: &ServicePort, row: &Arc<Row>, new: bool) {
         let key = self.table.key;
         let end = end(frontend.at, port.protocol);
+        let hash = |end: &End| key.end(end.address, end.port, end.protocol);
+        let masquerades = frontend.class == Class::External && port.external_local.is_none();
         let entry = Entry {
             class: frontend.class,
+            owned_by: self.owned_by(&end, masquerades),
             allowed_sources: frontend.allowed_sources.clone(),
             row: row.clone(),
         };
-        let hash = |end: &End| key.end(end.address, end.port, end.protocol);
         self.table.frontends.insert(end, entry, hash);
         if new {
             self.table.former.remove(&end, hash);
@@ -224,16 +226,30 @@ impl ServiceWriter {
         }
     }
 
+    /// What decides whose a frontend's connections are. Where it was the client's end it stays so, because connections of
+    /// that time are looked for where they are; the other way round they are at the worker where their packets arrive.
+    fn owned_by(&self, end: &End, masquerades: bool) -> OwnedBy {
+        let ServiceTable { key, frontends, former, .. } = &self.table;
+        let hash = key.end(end.address, end.port, end.protocol);
+        let known = frontends.get(hash, end).map(|entry| entry.owned_by);
+        match known.or_else(|| former.get(hash, end).copied()) {
+            Some(OwnedBy::Client) => OwnedBy::Client,
+            _ if masquerades => OwnedBy::Flow,
+            _ => OwnedBy::Client,
+        }
+    }
+
     /// Takes a frontend of a row out of the table.
     fn unlink(&mut self, frontend: &Frontend, applied: &Applied) {
         let key = self.table.key;
         let hash = |end: &End| key.end(end.address, end.port, end.protocol);
         let end = end(frontend.at, applied.port.protocol);
-        let found = self.table.frontends.get(hash(&end), &end);
         // Another row may have taken the frontend over in the same batch: then it is not ours to remove.
-        if found.is_some_and(|entry| Arc::ptr_eq(&entry.row, &applied.row)) {
+        let found = self.table.frontends.get(hash(&end), &end);
+        if let Some(entry) = found.filter(|entry| Arc::ptr_eq(&entry.row, &applied.row)) {
+            let owned_by = entry.owned_by;
             self.table.frontends.remove(&end, hash);
-            self.table.former.insert(end, (), hash);
+            self.table.former.insert(end, owned_by, hash);
             self.retire_one(Former::Frontend(end));
         }
         if let FrontendAt::Address(_) = frontend.at {

@@ -108,7 +108,10 @@ fn what_is_gone_is_remembered_until_it_is_forgotten_or_back() {
     let was = |writer: &ServiceWriter, last| {
         let ip = Address::from(at(last).ip());
         let table = &writer.table;
-        (table.was_frontend(ip, 80, Protocol::Tcp), table.is_endpoint(ip, 80, Protocol::Tcp))
+        (
+            table.was_frontend(ip, 80, Protocol::Tcp).is_some(),
+            table.is_endpoint(ip, 80, Protocol::Tcp),
+        )
     };
     writer.apply("ns/a", vec![row("a", 100, &[1, 2])]);
     writer.apply("ns/a", vec![row("a", 101, &[1])]);

@@ -1,22 +1,37 @@
 //! Which receive queue a NIC puts a packet into (receive-side scaling): the Toeplitz hash of its addresses and ports picks
-//! an entry of an indirection table. What a NIC does is what its driver tells; the engine uses it to choose source ports
-//! whose replies come to the worker that owns them, and works without it.
+//! an entry of an indirection table. What a NIC does is what its driver tells; the engine uses it so that packets come to
+//! the worker that owns them, and works without it.
 //!
 //! The hash is linear, and its fields' parts add up (by exclusive or): the part of a port is found without those of the
-//! addresses.
+//! addresses. Of an end alone, the part does not depend on where it stands if the key is one of [`key::of_ends`].
+
+pub mod key;
 
 use std::fmt;
 
-use crate::flow::{Protocol, Tuple};
+use crate::flow::{Address, Protocol, Tuple};
 
 /// Bytes that are hashed of an IPv6 packet: two addresses, two ports. Of an IPv4 packet, 12.
 const FIELDS: usize = 36;
 /// Bytes of a key: one 32-bit window a bit of the fields.
 const KEY: usize = FIELDS + 4;
 
+/// The ends of a packet that decide its queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ends {
+    /// Source and destination.
+    #[default]
+    Both,
+    /// The source alone.
+    Source,
+    /// The destination alone.
+    Destination,
+}
+
 /// A port's receive-side scaling.
 #[derive(Clone)]
 pub struct Rss {
+    ends: Ends,
     /// By half byte of the fields, from the first: what each value adds to the hash.
     parts: Box<[[u32; 16]; 2 * FIELDS]>,
     /// The indirection table; its size is a power of two.
@@ -34,12 +49,18 @@ pub struct Toward<'a> {
 }
 
 impl Rss {
-    /// A NIC with this key and indirection table, that hashes the ports of packets of these families (whether IPv4)
-    /// and protocols. `None` for a key or a table that no NIC has.
+    /// A NIC with this key and indirection table, that hashes these ends, and ports of packets of these families (whether
+    /// IPv4) and protocols. `None` for a key or a table that no NIC has, and for a single end if the key isn't one of
+    /// [`key::of_ends`].
     #[must_use]
-    pub fn new(key: &[u8], queues: &[u16], ports: impl Fn(bool, Protocol) -> bool) -> Option<Self> {
+    pub fn new(
+        ends: Ends,
+        key: &[u8],
+        queues: &[u16],
+        ports: impl Fn(bool, Protocol) -> bool,
+    ) -> Option<Self> {
         let key: &[u8; KEY] = key.first_chunk()?;
-        if !queues.len().is_power_of_two() {
+        if !queues.len().is_power_of_two() || ends != Ends::Both && !key::repeats(key) {
             return None;
         }
         let windows = |nibble: usize| std::array::from_fn(|bit| window(key, nibble * 4 + bit));
@@ -52,20 +73,51 @@ impl Rss {
             }
         }
         let ports = [true, false].map(|v4| Protocol::ALL.map(|protocol| ports(v4, protocol)));
-        Some(Self { parts, queues: queues.into(), ports })
+        Some(Self { ends, parts, queues: queues.into(), ports })
+    }
+
+    /// Whether every queue it leads to is one of so many.
+    #[must_use]
+    pub fn is_within(&self, queues: u16) -> bool {
+        self.queues.iter().all(|queue| *queue < queues)
+    }
+
+    /// Whether source and destination both decide.
+    #[must_use]
+    pub fn hashes_flows(&self) -> bool {
+        self.ends == Ends::Both
     }
 
     /// The queue of a packet.
     #[must_use]
     pub fn queue(&self, tuple: &Tuple) -> u16 {
-        let ports = if self.hashes_ports(tuple) { self.ports(tuple) } else { 0 };
-        self.queue_of(self.addresses(tuple) ^ ports)
+        let Tuple { src, dst, sport, dport, protocol } = *tuple;
+        match self.ends {
+            Ends::Both => {
+                let ports = if self.hashes_ports(tuple) { self.ports(tuple) } else { 0 };
+                self.queue_of(self.addresses(tuple) ^ ports)
+            }
+            Ends::Source => self.queue_of_end(src, sport, protocol),
+            Ends::Destination => self.queue_of_end(dst, dport, protocol),
+        }
     }
 
-    /// For packets like `tuple`, whatever its destination port is; `None` where ports change nothing.
+    /// The queue of packets with this end, where one end alone decides.
+    #[must_use]
+    pub fn queue_of_end(&self, address: Address, port: u16, protocol: Protocol) -> u16 {
+        let end = Tuple { src: address, dst: address, sport: port, dport: port, protocol };
+        let port = if self.hashes_ports(&end) { self.part(0, &port.to_be_bytes()) } else { 0 };
+        self.queue_of(self.address(0, address) ^ port)
+    }
+
+    /// For packets like `tuple`, whatever its destination port is; `None` where that port changes nothing.
     #[must_use]
     pub fn toward(&self, tuple: &Tuple) -> Option<Toward<'_>> {
-        let hash = self.addresses(tuple) ^ self.ports(&Tuple { dport: 0, ..*tuple });
+        let hash = match self.ends {
+            Ends::Both => self.addresses(tuple) ^ self.ports(&Tuple { dport: 0, ..*tuple }),
+            Ends::Source => return None,
+            Ends::Destination => self.address(0, tuple.dst),
+        };
         let v4 = tuple.src.is_v4();
         self.hashes_ports(tuple).then_some(Toward { rss: self, hash, v4 })
     }
@@ -79,11 +131,15 @@ impl Rss {
     }
 
     fn addresses(&self, tuple: &Tuple) -> u32 {
-        let Tuple { src, dst, .. } = tuple;
-        if src.is_v4() {
-            self.part(0, &src.low32().to_be_bytes()) ^ self.part(4, &dst.low32().to_be_bytes())
+        let second = if tuple.src.is_v4() { 4 } else { 16 };
+        self.address(0, tuple.src) ^ self.address(second, tuple.dst)
+    }
+
+    fn address(&self, at: usize, address: Address) -> u32 {
+        if address.is_v4() {
+            self.part(at, &address.low32().to_be_bytes())
         } else {
-            self.part(0, &src.0.to_be_bytes()) ^ self.part(16, &dst.0.to_be_bytes())
+            self.part(at, &address.0.to_be_bytes())
         }
     }
 
@@ -145,7 +201,7 @@ mod tests {
 
     fn rss(ports: bool) -> Rss {
         let queues: Vec<u16> = (0..128).map(|i| i % 4).collect();
-        Rss::new(&KEY_OF_NDIS, &queues, |_, _| ports).expect("a key and a table")
+        Rss::new(Ends::Both, &KEY_OF_NDIS, &queues, |_, _| ports).expect("a key and a table")
     }
 
     fn tuple(src: &str, sport: u16, dst: &str, dport: u16) -> Tuple {
@@ -206,10 +262,60 @@ mod tests {
         }
     }
 
+    /// Whichever fields a NIC hashes instead of the other end's, if any: nothing, zeros in their places.
+    #[test]
+    fn an_end_has_one_queue_wherever_a_nic_puts_it() {
+        let key = key::of_ends(|| 0x6d5a_0000_0000_0000);
+        let queues: Vec<u16> = (0..128).collect();
+        let rss = |ends| Rss::new(ends, &key, &queues, |_, _| true).expect("a key and a table");
+        let (source, destination) = (rss(Ends::Source), rss(Ends::Destination));
+        let mut seen = std::collections::HashSet::new();
+        for (client, vip) in [("198.51.100.7", "192.0.2.1"), ("2001:db8::7", "2001:db8::1")] {
+            for port in (0..=u16::MAX).step_by(977) {
+                let packet = tuple(client, port, vip, 80);
+                let end = match packet.src.ip() {
+                    std::net::IpAddr::V4(address) => address.octets().to_vec(),
+                    std::net::IpAddr::V6(address) => address.octets().to_vec(),
+                };
+                let (none, port) = (vec![0; end.len()], port.to_be_bytes());
+                let queues = [
+                    toeplitz(&key, &[&end, &port]),
+                    toeplitz(&key, &[&end, &none, &port, &[0, 0]]),
+                    toeplitz(&key, &[&none, &end, &[0, 0], &port]),
+                    toeplitz(&key, &[&port, &end]),
+                ];
+                let queue = u32::from(source.queue(&packet));
+                assert_eq!(queues.map(|hash| hash % 128), [queue; 4]);
+                assert_eq!(destination.queue(&packet.reversed()), source.queue(&packet));
+                let toward = destination.toward(&packet.reversed()).expect("ports are hashed");
+                assert_eq!(toward.queue(packet.sport), source.queue(&packet));
+                seen.insert(queue);
+            }
+            assert!(source.toward(&tuple(client, 1, vip, 80)).is_none());
+        }
+        assert!(seen.len() > 60, "{}", seen.len());
+    }
+
+    /// The hash as the specification has it, bit by bit.
+    fn toeplitz(key: &key::Key, fields: &[&[u8]]) -> u32 {
+        let bytes = fields.concat();
+        let set = (0..bytes.len() * 8).filter(|bit| bytes[bit / 8] & 0x80 >> (bit % 8) != 0);
+        let key = key.first_chunk().expect("long enough");
+        set.fold(0, |hash, bit| hash ^ window(key, bit))
+    }
+
     #[test]
     fn keys_and_tables_of_no_nic_are_refused() {
-        assert!(Rss::new(&KEY_OF_NDIS[1..], &[0, 1], |_, _| true).is_none());
-        assert!(Rss::new(&KEY_OF_NDIS, &[], |_, _| true).is_none());
-        assert!(Rss::new(&KEY_OF_NDIS, &[0, 1, 2], |_, _| true).is_none());
+        let new = |ends, key: &[u8], queues: &[u16]| Rss::new(ends, key, queues, |_, _| true);
+        assert!(new(Ends::Both, &KEY_OF_NDIS[1..], &[0, 1]).is_none());
+        assert!(new(Ends::Both, &KEY_OF_NDIS, &[]).is_none());
+        assert!(new(Ends::Both, &KEY_OF_NDIS, &[0, 1, 2]).is_none());
+        assert!(new(Ends::Source, &KEY_OF_NDIS, &[0, 1]).is_none(), "where is the source?");
+    }
+
+    #[test]
+    fn queues_of_nobody_are_noticed() {
+        assert!(rss(true).is_within(4));
+        assert!(!rss(true).is_within(3));
     }
 }
