@@ -11,13 +11,16 @@ use dataplane::conntrack::{self, ConntrackConfig};
 use dataplane::fib::{Mac, PortId};
 use dataplane::handoff::RING;
 use dataplane::held::HELD;
-use dataplane::rss::Rss;
+use dataplane::rss::key::{self, Key};
+use dataplane::rss::{Ends, Rss};
 use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::dpdk::{
-    DpdkError, Eal, EalConfig, HugeMemory, Memory, Mempool, PoolConfig, Port, PortConfig, QueuePair,
+    DpdkError, Eal, EalConfig, Hashing, HugeMemory, Memory, Mempool, PoolConfig, Port, PortConfig,
+    QueuePair,
 };
+use crate::random::random;
 
 /// Buffers a worker's mempool cache may hold.
 const POOL_CACHE: u32 = 256;
@@ -46,6 +49,17 @@ pub enum HardwareError {
         queues: u16,
         /// What is needed.
         workers: u16,
+    },
+    /// The device hashes whole flows only.
+    #[error(
+        "port {port}: its driver {driver} can't choose queues by one end of a packet alone; leave `rss` out, or write \
+         `both`"
+    )]
+    Rss {
+        /// Name of the port.
+        port: String,
+        /// Of its device.
+        driver: String,
     },
     /// `hugePages: true`, but there are not enough.
     #[error(
@@ -115,8 +129,9 @@ impl Hardware {
         let pool = Mempool::create(&eal, pool)?;
         let mut ports = Vec::new();
         let mut queues: Vec<Vec<QueuePair>> = (0..workers).map(|_| Vec::new()).collect();
+        let keys = Keys { flows: key::of_flows(random).into(), ends: key::of_ends(random).into() };
         for config in &config.ports {
-            let (started, pairs) = start_port(&eal, &pool, config, workers)?;
+            let (started, pairs) = start_port(&eal, &pool, config, &keys, workers)?;
             ports.push(started);
             for (worker, pair) in queues.iter_mut().zip(pairs) {
                 worker.push(pair);
@@ -206,10 +221,17 @@ fn facts(started: &Started) -> PortFacts {
     }
 }
 
+/// What the ports hash with, all with the same.
+struct Keys {
+    flows: Arc<Key>,
+    ends: Arc<Key>,
+}
+
 fn start_port(
     eal: &Eal,
     pool: &Arc<Mempool>,
     config: &control::config::Port,
+    keys: &Keys,
     workers: u16,
 ) -> Result<(Started, Vec<QueuePair>), HardwareError> {
     let mut port = Port::open(eal, &device_name(&config.device))?;
@@ -217,12 +239,17 @@ fn start_port(
     if queues < workers {
         return Err(HardwareError::Queues { port: config.name.clone(), queues, workers });
     }
+    if workers > 1 && !port.hashes(config.rss)? {
+        let (port, driver) = (config.name.clone(), port.driver()?);
+        return Err(HardwareError::Rss { port, driver });
+    }
+    let key = if config.rss == Ends::Both { &keys.flows } else { &keys.ends };
     let settings = PortConfig {
         queue_pairs: workers,
         rx_descriptors: config.descriptors,
         tx_descriptors: config.descriptors,
         mtu: config.mtu,
-        rss: workers > 1,
+        rss: Some(Hashing { ends: config.rss, key: key.clone() }),
         // The twin's multicast groups and the VIPs' neighbour solicitations come to no address of the NIC.
         promiscuous: true,
         mac: None,

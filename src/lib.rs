@@ -10,4 +10,5 @@ pub mod hardware;
 pub mod launch;
 pub mod notify;
 pub mod plane;
+pub mod random;
 pub mod run;

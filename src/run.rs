@@ -4,7 +4,6 @@
 //! the workers, so that nothing has moved when it does. At the end, queue pairs go before ports, ports before EAL, and
 //! the buffers are counted last: a missing one is a defect, and says so.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +29,7 @@ use crate::hardware::{Hardware, HardwareError, port_count};
 use crate::launch::{Post, Workers};
 use crate::notify;
 use crate::plane::{Plane, PlaneError, Prepared};
+use crate::random::random;
 
 /// Frames a ring between workers and the kernel path holds.
 const KERNEL_RING: usize = 1024;
@@ -97,7 +97,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let (publisher, readers) = snapshot::channel(first.clone(), cores.len());
 
     // From here on packets move.
-    let secret = HashKey::new(RandomState::new().build_hasher().finish());
+    let secret = HashKey::new(random());
     let affinity = Arc::new(Affinity::new(config.conntrack.affinity_clients as usize, secret));
     let rss = hardware.rss();
     let mut facts = Vec::new();

@@ -10,11 +10,12 @@ use std::sync::{Arc, Barrier, LazyLock, Mutex};
 use std::thread;
 
 use dataplane::nic::{BURST, Burst, Frame, Nic};
+use dataplane::rss::{Ends, key};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use vipgate::dpdk::{
-    DpdkError, Eal, EalConfig, HugeMemory, Mbuf, Memory, Mempool, PoolConfig, Port, PortConfig,
-    QueuePair, RxChecksum, cycles,
+    DpdkError, Eal, EalConfig, Hashing, HugeMemory, Mbuf, Memory, Mempool, PoolConfig, Port,
+    PortConfig, QueuePair, RxChecksum, cycles,
 };
 
 static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -23,7 +24,7 @@ static EAL: LazyLock<Eal> = LazyLock::new(|| {
     let log = tracing_subscriber::registry().with(Recorder);
     tracing::subscriber::set_global_default(log).expect("the first subscriber");
     let mut vdevs: Vec<String> = (0..6).map(|n| format!("net_ring{n}")).collect();
-    vdevs.extend(["net_null0,size=60".into(), "net_null1".into()]);
+    vdevs.extend(["net_null0,size=60".into(), "net_null1".into(), "net_null2".into()]);
     vdevs.push("net_pcap7,rx_pcap=/absent.pcap".into());
     Eal::init(&EalConfig { vdevs, ..small() }).expect("EAL")
 });
@@ -179,6 +180,28 @@ fn a_null_port_makes_and_swallows_frames() {
         queues[0].transmit(&mut burst);
         assert!(burst.is_empty());
     }
+    drop((queues, port));
+    assert!(pool.all_back());
+}
+
+/// Of the drivers that need no NIC, none hashes an end alone.
+#[test]
+fn a_port_says_how_it_spreads_packets() {
+    let pool = pool("spread", 255);
+    let mut port = Port::open(&EAL, "net_null2").expect("port");
+    assert!(port.hashes(Ends::Both).unwrap());
+    assert!(!port.hashes(Ends::Source).unwrap() && !port.hashes(Ends::Destination).unwrap());
+    let key = Arc::new(key::of_ends(|| 0x6d5a << 48));
+    let config = |ends| PortConfig {
+        queue_pairs: 2,
+        rss: Some(Hashing { ends, key: key.clone() }),
+        ..PortConfig::default()
+    };
+    let error = port.configure(&config(Ends::Source), &pool).unwrap_err().to_string();
+    assert!(error.starts_with("cannot configure port net_null2: "), "{error}");
+    port.configure(&config(Ends::Both), &pool).expect("configured");
+    let queues = port.start().expect("started");
+    assert!(port.rss().is_none(), "this driver takes the hash, and says that it does not");
     drop((queues, port));
     assert!(pool.all_back());
 }

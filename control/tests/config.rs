@@ -161,7 +161,7 @@ fn every_mistake_has_its_place_and_its_words() {
         (
             "ports:\n  - name: a\n    adresses: []\n",
             "3:5: unknown key `adresses` (did you mean `addresses`?); allowed here: name, pci, vdev, mtu, \
-             mssClamp, descriptors, addresses, routes, twin, announce",
+             mssClamp, rss, descriptors, addresses, routes, twin, announce",
         ),
         (
             "services: {nodeips: []}\n",
@@ -239,6 +239,10 @@ fn every_mistake_has_its_place_and_its_words() {
         (
             "ports: [{name: a, vdev: net_null0, mssClamp: 100}]\n",
             "1:46: `mssClamp: 100`: expected a whole number from 536 to 9662, or auto",
+        ),
+        (
+            "ports: [{name: a, vdev: net_null0, rss: sources}]\n",
+            "1:41: `rss: sources`: expected one of both, source, destination (did you mean `source`?)",
         ),
         (
             "ports: [{name: a, vdev: net_null0, descriptors: many}]\n",

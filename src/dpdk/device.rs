@@ -7,12 +7,13 @@
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
+use dataplane::rss::key::Key;
 use nix::errno::Errno;
 
 use super::eal::Eal;
 use super::error::{DpdkError, Failure, check};
 use super::mempool::Mempool;
-use super::port::PortConfig;
+use super::port::{PortConfig, flag};
 use super::sys;
 
 /// Sent frames after which a virtio queue gives their buffers back. By default it waits for nearly the whole ring, and then a
@@ -27,6 +28,8 @@ pub(super) struct Device {
     eal: Eal,
     /// What the device receives into, or did before it was configured anew; freed after it is closed.
     pools: Vec<Arc<Mempool>>,
+    /// What it hashes with, or did; drivers read keys where they are whenever they start.
+    keys: Vec<Arc<Key>>,
     queue_pairs: u16,
     started: bool,
 }
@@ -46,8 +49,8 @@ impl Device {
         if !eal.claim_port(id) {
             return Err(DpdkError::PortOpen { name });
         }
-        let (eal, pools) = (eal.clone(), Vec::new());
-        Ok(Self { id, name, eal, pools, queue_pairs: 0, started: false })
+        let (eal, pools, keys) = (eal.clone(), Vec::new(), Vec::new());
+        Ok(Self { id, name, eal, pools, keys, queue_pairs: 0, started: false })
     }
 
     /// Configures the device, stopping it first, with everything it needs to start.
@@ -107,17 +110,30 @@ impl Device {
         (socket >= 0).then_some(socket)
     }
 
-    fn configure(&self, config: &PortConfig, info: &sys::rte_eth_dev_info) -> Result<(), Failure> {
+    fn configure(
+        &mut self,
+        config: &PortConfig,
+        info: &sys::rte_eth_dev_info,
+    ) -> Result<(), Failure> {
         let flows = info.flow_type_rss_offloads & sys::VIPGATE_RSS_FLOWS;
         let mut conf = sys::rte_eth_conf::default();
         conf.rxmode.mtu = u32::from(config.mtu);
         conf.rxmode.mq_mode = sys::VIPGATE_MQ_NONE;
-        if config.rss && config.queue_pairs > 1 && flows != 0 {
+        if let Some(hashing) = &config.rss
+            && config.queue_pairs > 1
+            && flows != 0
+        {
             conf.rxmode.mq_mode = sys::VIPGATE_MQ_RSS;
-            conf.rx_adv_conf.rss_conf.rss_hf = flows;
+            conf.rx_adv_conf.rss_conf.rss_hf = flows | flag(hashing.ends);
+            if (1..=hashing.key.len()).contains(&usize::from(info.hash_key_size)) {
+                self.keys.push(hashing.key.clone());
+                conf.rx_adv_conf.rss_conf.rss_key = hashing.key.as_ptr().cast_mut();
+                conf.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
+            }
         }
         let (id, queues) = (self.id, config.queue_pairs);
-        // SAFETY: an open, stopped port; C copies the configuration.
+        // SAFETY: an open, stopped port; C copies the configuration, but reads the key, if any, as long as the port is
+        // open, and so long it stays where it is.
         check(format!("configure port {}", self.name), || unsafe {
             sys::rte_eth_dev_configure(id, queues, queues, &raw const conf)
         })?;

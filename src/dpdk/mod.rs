@@ -40,5 +40,5 @@ pub use error::{DpdkError, Failure};
 pub use mbuf::{Mbuf, RxChecksum};
 pub use memory::HugeMemory;
 pub use mempool::{Mempool, PoolConfig};
-pub use port::{Link, Port, PortConfig, PortStats};
+pub use port::{Hashing, Link, Port, PortConfig, PortStats};
 pub use queue::QueuePair;

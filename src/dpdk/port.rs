@@ -4,11 +4,13 @@
 //! port to themselves, so they fail while a queue pair is alive; the port is closed after the last one.
 
 use std::cell::Cell;
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use dataplane::flow::Protocol;
-use dataplane::rss::Rss;
+use dataplane::rss::key::Key;
+use dataplane::rss::{Ends, Rss};
 
 use super::device::{Device, driver_name};
 use super::eal::Eal;
@@ -29,11 +31,26 @@ pub struct PortConfig {
     /// Largest IP packet, in bytes.
     pub mtu: u16,
     /// Spread received packets over the queues by hash, where the device can.
-    pub rss: bool,
+    pub rss: Option<Hashing>,
     /// Receive frames for any MAC address, where the device can.
     pub promiscuous: bool,
     /// The MAC address to take; the device's own when absent.
     pub mac: Option<[u8; 6]>,
+}
+
+/// By which hash packets are spread.
+#[derive(Clone)]
+pub struct Hashing {
+    /// What is hashed; see [`Port::hashes`].
+    pub ends: Ends,
+    /// The key, of which the device takes as much as it needs. Secret.
+    pub key: Arc<Key>,
+}
+
+impl fmt::Debug for Hashing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hashing").field("ends", &self.ends).finish_non_exhaustive()
+    }
 }
 
 impl Default for PortConfig {
@@ -43,7 +60,7 @@ impl Default for PortConfig {
             rx_descriptors: 1024,
             tx_descriptors: 1024,
             mtu: 1500,
-            rss: true,
+            rss: None,
             promiscuous: false,
             mac: None,
         }
@@ -218,6 +235,15 @@ impl Port {
         })
     }
 
+    /// Whether the device can choose queues by these ends. Both it hashes where it hashes at all.
+    ///
+    /// # Errors
+    /// The device was unplugged.
+    pub fn hashes(&self, ends: Ends) -> Result<bool, DpdkError> {
+        let flag = flag(ends);
+        Ok(self.info()?.flow_type_rss_offloads & flag == flag)
+    }
+
     /// How the started port spreads packets over its queues; `None` when it does not, or can't tell.
     #[must_use]
     pub fn rss(&self) -> Option<Rss> {
@@ -231,10 +257,13 @@ impl Port {
         // SAFETY: an open port and a place for the answer.
         let answer =
             self.ask("ask for the hash", |id| unsafe { sys::vipgate_rss(id, &raw mut told) });
-        // Hashing the source or the destination alone is not what the engine computes.
-        if answer.is_err() || told.flows == 0 || told.flows & sys::VIPGATE_RSS_PARTS != 0 {
+        if answer.is_err() || told.flows & sys::VIPGATE_RSS_FLOWS == 0 {
             return None;
         }
+        let parts = told.flows & (flag(Ends::Source) | flag(Ends::Destination));
+        // The address of one end without its port, say, is not what the engine computes.
+        let ends = [Ends::Both, Ends::Source, Ends::Destination];
+        let ends = ends.into_iter().find(|ends| flag(*ends) == parts)?;
         let flow = |v4, protocol| match (v4, protocol) {
             (true, Protocol::Tcp) => sys::VIPGATE_RSS_TCP_V4,
             (true, Protocol::Udp) => sys::VIPGATE_RSS_UDP_V4,
@@ -245,7 +274,7 @@ impl Port {
         };
         let key = told.key.get(..usize::from(told.key_length))?;
         let queues = told.queues.get(..usize::from(told.entries))?;
-        Rss::new(key, queues, |v4, protocol| told.flows & flow(v4, protocol) != 0)
+        Rss::new(ends, key, queues, |v4, protocol| told.flows & flow(v4, protocol) != 0)
     }
 
     fn info(&self) -> Result<sys::rte_eth_dev_info, DpdkError> {
@@ -286,5 +315,14 @@ impl Port {
             return Err(DpdkError::PoolTooSmall { name, pool, mtu: config.mtu, fits });
         }
         Ok(())
+    }
+}
+
+/// What makes of hashing packets hashing these ends of them.
+pub(super) fn flag(ends: Ends) -> u64 {
+    match ends {
+        Ends::Both => 0,
+        Ends::Source => sys::VIPGATE_RSS_SOURCE,
+        Ends::Destination => sys::VIPGATE_RSS_DESTINATION,
     }
 }

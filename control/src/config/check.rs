@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dataplane::conntrack::lent;
+use dataplane::rss::Ends;
 use ipnet::IpNet;
 use serde_saphyr::Location;
 use tracing::Level;
@@ -64,6 +65,7 @@ fn ports(r: &mut Report<'_>, ports: Vec<serde_saphyr::Spanned<file::Port>>) -> V
     let mut twins = Unique::new("twin");
     let mut devices = Unique::new("device");
     let mut addresses = Unique::new("address");
+    let ends = [("both", Ends::Both), ("source", Ends::Source), ("destination", Ends::Destination)];
     let mut read = Vec::new();
     for port in ports {
         let (at, port) = (port.referenced, port.value);
@@ -85,6 +87,7 @@ fn ports(r: &mut Report<'_>, ports: Vec<serde_saphyr::Spanned<file::Port>>) -> V
             device,
             mtu,
             mss_clamp: r.value("mssClamp", &port.mss_clamp, value::mss_clamp(mtu)),
+            rss: r.value("rss", &port.rss, value::word(&ends)).unwrap_or_default(),
             descriptors: r
                 .value("descriptors", &port.descriptors, value::number(64..=32_768))
                 .unwrap_or(1024),

@@ -33,6 +33,7 @@ pub(super) struct Port {
     pub(super) vdev: Option<Text>,
     pub(super) mtu: Option<Text>,
     pub(super) mss_clamp: Option<Text>,
+    pub(super) rss: Option<Text>,
     pub(super) descriptors: Option<Text>,
     pub(super) addresses: Option<Vec<Text>>,
     pub(super) routes: Option<Vec<Route>>,

@@ -18,6 +18,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use dataplane::fib::MssClamp;
+use dataplane::rss::Ends;
 use hickory_resolver::proto::rr::Name;
 use ipnet::IpNet;
 
@@ -68,6 +69,8 @@ pub struct Port {
     pub mtu: u16,
     /// The largest TCP segments that connections through the port may agree on.
     pub mss_clamp: Option<MssClamp>,
+    /// What the NIC chooses a packet's queue by, with several workers.
+    pub rss: Ends,
     /// Receive and transmit descriptors per queue.
     pub descriptors: u16,
     /// Addresses the kernel twin gets, with the length of their network.

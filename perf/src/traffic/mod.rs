@@ -136,8 +136,7 @@ fn open_ports(
     let (mut ports, mut links) = (Vec::new(), Vec::new());
     for (number, (own, asker, gateway)) in sides.into_iter().enumerate() {
         let mut port = Port::open(eal, &name(number))?;
-        let config =
-            PortConfig { queue_pairs: options.queues, rss: false, ..PortConfig::default() };
+        let config = PortConfig { queue_pairs: options.queues, ..PortConfig::default() };
         port.configure(&config, pool)?;
         let queues = port.start()?;
         let mut neighbors = Neighbors::new(port.mac()?, own, asker, gateway);

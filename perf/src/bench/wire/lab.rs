@@ -146,7 +146,7 @@ impl Ports {
         for number in 0..sockets.len() {
             let mut port = Port::open(&eal, &name(number))?;
             // The rings are the device's: their sizes are its business.
-            port.configure(&PortConfig { rss: false, ..PortConfig::default() }, &pool)?;
+            port.configure(&PortConfig::default(), &pool)?;
             queues.extend(port.start()?);
             ports.push(port);
         }
