@@ -12,6 +12,7 @@ use nix::errno::Errno;
 
 use super::eal::Eal;
 use super::error::{DpdkError, Failure, check};
+use super::log::trying;
 use super::mempool::Mempool;
 use super::port::{PortConfig, flag};
 use super::sys;
@@ -177,9 +178,12 @@ impl Device {
         if driver_name(info).starts_with("net_virtio") && entries > 2 * VIRTIO_SENT {
             let mut conf = info.default_txconf;
             conf.tx_free_thresh = entries - VIRTIO_SENT;
-            // SAFETY: an open, stopped port that is configured with this queue; C copies the configuration.
-            let result = check(what.clone(), || unsafe {
-                sys::rte_eth_tx_queue_setup(id, queue, entries, socket, &raw const conf)
+            // The ring may have fewer entries than were asked for, and nothing tells how many.
+            let result = trying(|| {
+                // SAFETY: an open, stopped port that is configured with this queue; C copies the configuration.
+                check(what.clone(), || unsafe {
+                    sys::rte_eth_tx_queue_setup(id, queue, entries, socket, &raw const conf)
+                })
             });
             match result {
                 Err(failure) if failure.errno() == Errno::EINVAL => tracing::info!(

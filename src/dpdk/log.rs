@@ -3,7 +3,7 @@
 //! DPDK writes to a C stream whose write function is [`sink`]; it runs on the thread that logs, while
 //! DPDK still knows the level. Errors logged during an operation are also kept for its `DpdkError`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_char;
 use std::slice;
 
@@ -15,6 +15,8 @@ const RECORDED_LINES: usize = 32;
 thread_local! {
     /// The lines of the operation this thread is in, if it records.
     static RECORD: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    /// Whether this thread tries something that may fail, and has another way then.
+    static TRYING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What to do about the failures everybody meets, by a part of DPDK's line.
@@ -57,6 +59,14 @@ pub(super) fn recording<T>(operation: impl FnOnce() -> T) -> (T, Vec<String>) {
     (result, lines)
 }
 
+/// Runs an operation that may fail: what DPDK calls errors in it are none to the operator.
+pub(super) fn trying<T>(operation: impl FnOnce() -> T) -> T {
+    let outer = TRYING.replace(true);
+    let result = operation();
+    TRYING.set(outer);
+    result
+}
+
 /// What the operator can do about a line of DPDK's log, when that is known.
 pub(super) fn remedy(line: &str) -> Option<&'static str> {
     REMEDIES.iter().find(|(part, _)| line.contains(part)).map(|&(_, remedy)| remedy)
@@ -97,6 +107,7 @@ impl Level {
 
     fn emit(self, line: &str) {
         match self {
+            Self::Error if TRYING.get() => tracing::debug!(target: "dpdk", "{line}"),
             // Only errors come with advice: a warning about 1 GiB pages, say, is usual and harmless.
             Self::Error => match remedy(line) {
                 Some(remedy) => tracing::error!(target: "dpdk", remedy, "{line}"),
