@@ -27,6 +27,13 @@ advisories:
 unit:
     cargo test --locked --no-fail-fast -p dataplane -p control
 
+# The packet engine on arm64, emulated. Needs Debian's gcc-aarch64-linux-gnu and qemu-user-static, and rustup.
+arm64:
+    rustup target add aarch64-unknown-linux-gnu
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" \
+        cargo test --locked --no-fail-fast -p dataplane --target aarch64-unknown-linux-gnu
+
 # docs/rules.md anew: which tests prove which rule of Services.
 rules:
     RULES=write cargo test --locked -p control --test rules
