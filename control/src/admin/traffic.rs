@@ -71,9 +71,8 @@ pub(super) struct Series {
 
 impl Series {
     fn take(&mut self, traffic: Traffic) {
+        self.hide();
         self.own.retain(|service| traffic.contains_key(service));
-        self.shown.clear();
-        self.rest = Counts::default();
         for (service, counts) in traffic {
             if self.own.len() < SERIES || self.own.contains(&service) {
                 self.own.insert(service.clone());
@@ -82,6 +81,12 @@ impl Series {
                 add(&mut self.rest, &counts);
             }
         }
+    }
+
+    /// Nothing was read: nothing is shown, and who has series keeps them.
+    fn hide(&mut self) {
+        self.shown.clear();
+        self.rest = Counts::default();
     }
 
     /// Namespace and name of Services with their counts.
@@ -145,8 +150,12 @@ impl Admin {
 
     /// Reads what the next `/metrics` shows of Services.
     pub(super) async fn read_traffic(&self) {
-        let traffic = self.traffic().await.unwrap_or_default();
-        self.seen().series.take(traffic);
+        let traffic = self.traffic().await;
+        let series = &mut self.seen().series;
+        match traffic {
+            Some(traffic) => series.take(traffic),
+            None => series.hide(),
+        }
     }
 
     /// Tells the control loop which Services have one-way connections, when that has changed.
@@ -223,6 +232,11 @@ mod tests {
         series.take(all.clone());
         let (last, rest) = series.rows().last().expect("there are many");
         assert_eq!((last, rest[Count::OneWay as usize]), (["_overflow"; 2].map(String::from), 7));
+        assert_eq!(names(&series)[..SERIES], before[..]);
+        // Nor when the control loop did not answer in between.
+        series.hide();
+        assert_eq!(names(&series).len(), 0);
+        series.take(all.clone());
         assert_eq!(names(&series)[..SERIES], before[..]);
         // One goes, and one of the others takes its place.
         all.remove(&*name(10));
