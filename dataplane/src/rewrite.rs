@@ -5,7 +5,7 @@
 
 use crate::conntrack::key::{KeyV4, KeyV6};
 use crate::flow::{Address, Protocol, Tuple};
-use crate::wire::checksum::{self, Delta, fold};
+use crate::wire::checksum::{self, Delta, add, add32, fold, fold16, fold32};
 use crate::wire::{Headers, ICMPV6, Kind, SCTP, TCP, UDP, crc32c, ordinary, set_word, word};
 
 const V4_TTL: usize = 8;
@@ -42,19 +42,19 @@ pub fn translate(frame: &mut [u8], headers: &Headers, from: &Tuple, to: &Tuple) 
 /// Rewrites an ordinary IPv4 packet of flow `from` to flow `to`, one hop on, behind new MAC addresses: what
 /// [`translate`], [`decrement_ttl`] and [`crate::wire::ethernet::address`] do, at fixed places and with one sum. `None`,
 /// and no change, for a frame too short to be one.
-#[inline]
+#[inline(always)]
 pub fn ordinary_v4(frame: &mut [u8], from: &KeyV4, to: &KeyV4, ethernet: &[u8; 12]) -> Option<()> {
     let header: &mut [u8; ordinary::V4_UDP] = frame.first_chunk_mut()?;
     // The words of a sum may have any size and order as long as the result is stored in the same (RFC 1071 section 2).
-    let addresses = change(0, from.addresses, to.addresses);
+    let addresses = fold32(change(0, from.addresses, to.addresses));
     header[..12].copy_from_slice(ethernet);
     header[22] -= 1;
     // TTL is the first byte of its word: one less makes the sum less by one.
-    let sum = fold(add(addresses, u64::from(!u16_at(header, 24)) + 0xfffe));
+    let sum = fold16(add32(addresses, u32::from(!u16_at(header, 24)) + 0xfffe));
     header[24..26].copy_from_slice(&(!sum).to_le_bytes());
     header[26..34].copy_from_slice(&to.addresses.to_le_bytes());
     header[34..38].copy_from_slice(&to.ports.to_le_bytes());
-    let delta = add(addresses, u64::from(!from.ports) + u64::from(to.ports));
+    let delta = add32(add32(addresses, !from.ports), to.ports);
     if from.protocol == Protocol::Udp {
         let old = u16_at(header, 40);
         header[40..42].copy_from_slice(&udp_checksum(old, delta).to_le_bytes());
@@ -85,7 +85,7 @@ pub fn hop_v6(frame: &mut [u8], ethernet: &[u8; 12]) -> Option<()> {
 }
 
 /// As [`ordinary_v4`], for IPv6.
-#[inline]
+#[inline(always)]
 pub fn ordinary_v6(frame: &mut [u8], from: &KeyV6, to: &KeyV6, ethernet: &[u8; 12]) -> Option<()> {
     let header: &mut [u8; ordinary::V6_UDP] = frame.first_chunk_mut()?;
     header[..12].copy_from_slice(ethernet);
@@ -95,11 +95,12 @@ pub fn ordinary_v6(frame: &mut [u8], from: &KeyV6, to: &KeyV6, ethernet: &[u8; 1
     header[38..46].copy_from_slice(&to.dst[0].to_le_bytes());
     header[46..54].copy_from_slice(&to.dst[1].to_le_bytes());
     header[54..58].copy_from_slice(&to.ports.to_le_bytes());
-    let mut delta = u64::from(!from.ports) + u64::from(to.ports);
+    let mut addresses = 0;
     for half in 0..2 {
-        delta = change(delta, from.src[half], to.src[half]);
-        delta = change(delta, from.dst[half], to.dst[half]);
+        addresses = change(addresses, from.src[half], to.src[half]);
+        addresses = change(addresses, from.dst[half], to.dst[half]);
     }
+    let delta = add32(add32(fold32(addresses), !from.ports), to.ports);
     if from.protocol == Protocol::Udp {
         let old = u16_at(header, 60);
         header[60..62].copy_from_slice(&udp_checksum(old, delta).to_le_bytes());
@@ -109,13 +110,6 @@ pub fn ordinary_v6(frame: &mut [u8], from: &KeyV6, to: &KeyV6, ethernet: &[u8; 1
     Some(())
 }
 
-/// One's-complement addition, in words of 64 bits: zero only if both are.
-#[inline]
-fn add(sum: u64, word: u64) -> u64 {
-    let (sum, carry) = sum.overflowing_add(word);
-    sum + u64::from(carry)
-}
-
 /// Adds to a sum what replacing one word by another does.
 #[inline]
 fn change(sum: u64, old: u64, new: u64) -> u64 {
@@ -123,16 +117,17 @@ fn change(sum: u64, old: u64, new: u64) -> u64 {
 }
 
 #[inline]
-fn tcp_checksum(frame: &mut [u8], at: usize, delta: u64) -> Option<()> {
+fn tcp_checksum(frame: &mut [u8], at: usize, delta: u32) -> Option<()> {
     let checksum: &mut [u8; 2] = frame.get_mut(at..)?.first_chunk_mut()?;
-    *checksum = (!fold(add(delta, u64::from(!u16::from_le_bytes(*checksum))))).to_le_bytes();
+    let sum = fold16(add32(delta, u32::from(!u16::from_le_bytes(*checksum))));
+    *checksum = (!sum).to_le_bytes();
     Some(())
 }
 
 /// See [`Delta::apply_udp`].
 #[inline]
-fn udp_checksum(old: u16, delta: u64) -> u16 {
-    let new = !fold(add(delta, u64::from(!old)));
+fn udp_checksum(old: u16, delta: u32) -> u16 {
+    let new = !fold16(add32(delta, u32::from(!old)));
     match (old, new) {
         (0, _) => 0,
         (_, 0) => 0xffff,

@@ -82,14 +82,39 @@ fn address_sum(address: Address) -> u32 {
     total
 }
 
+/// One's-complement addition, in words of 64 bits: zero only if both are.
+#[inline]
+pub(crate) fn add(sum: u64, word: u64) -> u64 {
+    let (sum, carry) = sum.overflowing_add(word);
+    sum + u64::from(carry)
+}
+
+/// The same in words of 32 bits.
+#[inline]
+pub(crate) fn add32(sum: u32, word: u32) -> u32 {
+    let (sum, carry) = sum.overflowing_add(word);
+    sum + u32::from(carry)
+}
+
 /// Folds a sum of words of 16 or 32 bits to 16 bits. Zero only if the sum is.
 ///
 /// Adding a number to itself turned by half its width leaves, in the upper half, the sum of both halves with its carry
 /// added back in.
 #[inline]
 pub(crate) fn fold(sum: u64) -> u16 {
-    let half = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
-    (half.wrapping_add(half.rotate_left(16)) >> 16) as u16
+    fold16(fold32(sum))
+}
+
+/// The first half of it.
+#[inline]
+pub(crate) fn fold32(sum: u64) -> u32 {
+    (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32
+}
+
+/// The second half.
+#[inline]
+pub(crate) fn fold16(sum: u32) -> u16 {
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! than one hop to live, right lengths and header checksum, TCP or UDP with checksum. Everything [`super::parse`]
 //! checks is checked here too, but for sources that cannot be: a connection of such a one is never in the table.
 
-use super::checksum::fold;
+use super::checksum::add;
 use super::{TCP, UDP};
 use crate::conntrack::key::{KeyV4, KeyV6};
 use crate::fib::Mac;
@@ -55,18 +55,15 @@ pub fn v4(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV4>> {
     const TYPE: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
     let header: &[u8; V4_UDP] = frame.first_chunk()?;
     let ip_len = u16_at(header, 16);
-    let fragment = u16_at(header, 20) & 0x3fff;
-    let sum = u64::from(u32_at(header, 14))
-        + u64::from(u32_at(header, 18))
-        + u64::from(u32_at(header, 22))
-        + u64::from(u32_at(header, 26))
-        + u64::from(u32_at(header, 30));
+    let addresses = u64_at(header, 26);
+    // Hop limit, protocol and checksum.
+    let middle = u32_at(header, 22);
     let sane = u32_at(header, 12) & 0x00ff_ffff == TYPE
         && mac.is_destination(header)
         && usize::from(ip_len) + 14 <= frame.len()
-        && fragment == 0
-        && header[22] > 1
-        && fold(sum) == 0xffff;
+        && u16_at(header, 20) & 0x3fff == 0
+        && middle & 0xff > 1
+        && is_whole_sum(u64_at(header, 14), u64::from(middle), addresses);
     if !sane {
         return None;
     }
@@ -78,7 +75,7 @@ pub fn v4(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV4>> {
         }
         _ => return None,
     };
-    let key = KeyV4 { addresses: u64_at(header, 26), ports: u32_at(header, 34), protocol };
+    let key = KeyV4 { addresses, ports: u32_at(header, 34), protocol };
     Some(Ordinary { key, ip_len, flags })
 }
 
@@ -114,6 +111,13 @@ pub fn v6(frame: &[u8], mac: MacWord) -> Option<Ordinary<KeyV6>> {
         protocol,
     };
     Some(Ordinary { key, ip_len, flags })
+}
+
+/// Whether the words of a header, its checksum among them, add up to a sum of all ones, which is a multiple of that:
+/// one's-complement addition is modulo 0xffff. Only zeros add up to zero, and a header has its version.
+#[inline]
+fn is_whole_sum(a: u64, b: u64, c: u64) -> bool {
+    add(add(a, b), c).is_multiple_of(0xffff)
 }
 
 /// None at all, if the lengths of UDP and IP fit each other.
