@@ -3,6 +3,8 @@
 //! A worker owns one queue of every port and everything it decides with; it shares nothing but rings and counters.
 //! [`Worker::poll`] is one turn and does a bounded amount of work. No lock, no allocation, no system call, no log.
 
+use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -10,7 +12,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::clock::Moment;
 use crate::counters::WorkerCounters;
-use crate::engine::{Arrival, Engine, Origin, Passage, Prepared, Prospect};
+use crate::engine::{Arrival, Engine, Origin, Prepared, Prospect, Stop};
 use crate::fib::{PortId, Route};
 use crate::flow::Address;
 use crate::handoff::{Batch, Handed, Links};
@@ -49,14 +51,13 @@ impl<F> Clone for KernelPath<F> {
 pub struct Worker<N: Nic> {
     /// Number of this worker.
     id: u16,
-    /// Its queue of every port.
-    queues: Vec<N>,
+    /// By port, its queue and what is about to leave.
+    ports: Vec<Port<N>>,
     engine: Engine,
     tables: Reader<Tables>,
     links: Links<N::Frame>,
     kernel: KernelPath<N::Frame>,
     counters: Arc<WorkerCounters>,
-    outbox: Vec<Outbox<N::Frame>>,
     /// What is known of the frames of the burst at hand.
     lanes: Box<[Prepared; BURST]>,
     /// How many of the last burst that was received were other workers'.
@@ -77,10 +78,15 @@ enum Others {
     Most,
 }
 
-/// Frames about to leave by one port; bit n of `answers` says that frame n is an answer.
+/// The worker's queue of a port, and the frames about to leave by it.
 #[derive(Debug)]
-struct Outbox<F> {
-    frames: Burst<F>,
+struct Port<N: Nic> {
+    id: PortId,
+    queue: N,
+    outbox: Burst<N::Frame>,
+    /// Of all frames in it.
+    bytes: usize,
+    /// Bit n says that frame n of the outbox is an answer.
     answers: u32,
 }
 
@@ -112,16 +118,16 @@ impl<N: Nic> Worker<N> {
         kernel: KernelPath<N::Frame>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        let outbox = queues.iter().map(|_| Outbox { frames: Burst::new(), answers: 0 }).collect();
+        let port = |(id, queue)| Port { id, queue, outbox: Burst::new(), bytes: 0, answers: 0 };
+        let ports = (0..).zip(queues).map(port).collect();
         Self {
             id,
-            queues,
+            ports,
             engine,
             tables,
             links,
             kernel,
             counters,
-            outbox,
             lanes: Box::new([Prepared::Other; BURST]),
             others: Others::None,
             newcomers: Vec::with_capacity(BURST),
@@ -150,7 +156,7 @@ impl<N: Nic> Worker<N> {
         for peer in 0..self.links.peers() {
             self.links.look(peer);
         }
-        for port in 0..self.queues.len() {
+        for port in 0..self.ports.len() {
             frames += self.receive(port, now, watch);
         }
         self.links.look_ahead(0);
@@ -176,29 +182,26 @@ impl<N: Nic> Worker<N> {
     #[inline(always)]
     fn receive(&mut self, index: usize, now: Moment, watch: &mut impl Stopwatch) -> usize {
         let mut burst = Burst::new();
-        self.queues[index].receive(&mut burst);
+        let Port { id: port, queue, .. } = &mut self.ports[index];
+        let port = *port;
+        queue.receive(&mut burst);
         if burst.is_empty() {
             return 0;
         }
-        let port = PortId::try_from(index).unwrap_or_default();
         burst.iter().for_each(Frame::prefetch);
-        let bytes: usize = burst.iter().map(|frame| frame.bytes().len()).sum();
-        let counters = &self.counters.ports[index];
-        counters.rx_frames.add(burst.len() as u64);
-        counters.rx_bytes.add(bytes as u64);
         watch.lap(Stage::Receive);
         let mac = self.tables.get().fib.mac_word(port);
-        for (frame, lane) in burst.iter().zip(self.lanes.iter_mut()) {
-            self.engine.prepare(frame, mac, lane);
-        }
+        let bytes = self.engine.prepare(&burst, mac, &mut self.lanes[..]);
         let count = burst.len();
+        let counters = &self.counters.ports[index];
+        counters.rx_frames.add(count as u64);
+        counters.rx_bytes.add(bytes as u64);
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
         let before = self.links.given();
         // Traffic is much like it was: where most frames are others', that is what is looked for first.
-        let frames = burst.into_iter().map(|frame| (frame, arrival));
         match self.others {
-            Others::None => self.process::<false>(count, frames, false, now, watch),
-            others => self.process_mixed(count, frames, others == Others::Most, now, watch),
+            Others::None => self.process(&mut burst, bytes, |_| arrival, now, watch),
+            others => self.process_mixed(burst, arrival, others == Others::Most, now, watch),
         }
         self.others = match self.links.given() - before {
             0 => Others::None,
@@ -221,21 +224,27 @@ impl<N: Nic> Worker<N> {
         watch.lap(Stage::Receive);
         let fib = &self.tables.get().fib;
         let mac = |handed: &Handed<N::Frame>| fib.mac_word(handed.arrival.port);
+        let mut bytes = 0;
         for (handed, lane) in batch.iter().zip(self.lanes.iter_mut()) {
-            self.engine.prepare(&handed.frame, mac(handed), lane);
+            self.engine.prepare_one(&handed.frame, mac(handed), lane);
+            bytes += handed.frame.bytes().len();
         }
-        let frames = batch.into_iter().map(|Handed { frame, arrival }| (frame, arrival));
-        self.process::<false>(count, frames, false, now, watch);
+        let arrivals: ArrayVec<Arrival, BURST> =
+            batch.iter().map(|handed| handed.arrival).collect();
+        let mut frames = batch.into_iter().map(|handed| handed.frame).collect();
+        self.process(&mut frames, bytes, |lane| arrivals[lane], now, watch);
         count
     }
 
     /// Frames the kernel sends: most leave as they are, those to a Service are its clients' like any other.
     fn take_injected(&mut self, now: Moment) -> usize {
         let mut count = 0;
-        for index in 0..self.queues.len() {
-            for _ in 0..BURST {
+        for index in 0..self.ports.len() {
+            let port = self.ports[index].id;
+            // Looking is cheaper than trying, which takes a fence.
+            let waiting = self.kernel.injects[index].len().min(BURST);
+            for _ in 0..waiting {
                 let Some(frame) = self.kernel.injects[index].pop() else { break };
-                let port = PortId::try_from(index).unwrap_or_default();
                 let arrival = Arrival { port, origin: Origin::Kernel, fragment_ports: None };
                 self.handle(frame, arrival, now);
                 count += 1;
@@ -245,60 +254,107 @@ impl<N: Nic> Worker<N> {
         count
     }
 
+    /// A burst whose frames were prepared: the express way for all that can, then together what opens connections.
+    #[inline(always)]
+    fn process(
+        &mut self,
+        frames: &mut Burst<N::Frame>,
+        bytes: usize,
+        arrival: impl Fn(usize) -> Arrival,
+        now: Moment,
+        watch: &mut impl Stopwatch,
+    ) {
+        watch.lap(Stage::Prepare);
+        let lanes = &mut self.lanes[..frames.len()];
+        self.engine.look_ahead(lanes);
+        watch.lap(Stage::LookAhead);
+        let mut exits = [0; BURST];
+        let sent = self.engine.express(frames, lanes, &mut exits, self.tables.get());
+        let exits = &exits[..sent];
+        match only(exits) {
+            Some(port) if sent == frames.len() => {
+                self.ports[usize::from(port)].send_all(frames, bytes, &self.counters);
+            }
+            _ => self.process_in_turn::<false>(frames.take(), exits, arrival, false, now),
+        }
+        watch.lap(Stage::Rewrite);
+        self.welcome(now);
+        watch.lap(Stage::Open);
+    }
+
     /// A burst in which other workers' frames are thought to be, perhaps most of it.
     #[inline(never)]
     fn process_mixed(
         &mut self,
-        count: usize,
-        frames: impl Iterator<Item = (N::Frame, Arrival)>,
-        most: bool,
-        now: Moment,
-        watch: &mut impl Stopwatch,
-    ) {
-        self.process::<true>(count, frames, most, now, watch);
-    }
-
-    /// A burst whose frames were prepared: the express way for all that can, then together what opens connections.
-    #[inline(always)]
-    fn process<const MIXED: bool>(
-        &mut self,
-        count: usize,
-        frames: impl Iterator<Item = (N::Frame, Arrival)>,
+        frames: Burst<N::Frame>,
+        arrival: Arrival,
         most: bool,
         now: Moment,
         watch: &mut impl Stopwatch,
     ) {
         watch.lap(Stage::Prepare);
-        let changes = self.engine.conntrack.changes();
-        for lane in &mut self.lanes[..count] {
+        for lane in &mut self.lanes[..frames.len()] {
             if !most {
-                self.engine.look_ahead(lane);
+                self.engine.look_ahead_one(lane);
             }
-            if MIXED {
-                self.engine.look_elsewhere(lane);
-            }
+            self.engine.look_elsewhere(lane);
         }
         watch.lap(Stage::LookAhead);
-        for (lane, (mut frame, arrival)) in frames.enumerate() {
+        self.process_in_turn::<true>(frames, &[], |_| arrival, most, now);
+        watch.lap(Stage::Rewrite);
+        self.welcome(now);
+        watch.lap(Stage::Open);
+    }
+
+    /// A burst frame by frame. The first ones may be rewritten already, and leave by these ports.
+    #[inline(never)]
+    fn process_in_turn<const MIXED: bool>(
+        &mut self,
+        frames: Burst<N::Frame>,
+        exits: &[PortId],
+        arrival: impl Fn(usize) -> Arrival,
+        most: bool,
+        now: Moment,
+    ) {
+        let count = frames.len();
+        for (lane, mut frame) in frames.into_iter().enumerate() {
+            if let Some(&port) = exits.get(lane) {
+                self.send(frame, port);
+                continue;
+            }
             let prepared = &mut self.lanes[lane % BURST];
             if MIXED && let Some(owner) = self.engine.elsewhere(prepared) {
-                self.hand_over(frame, arrival, owner);
+                self.hand_over(frame, arrival(lane), owner);
                 continue;
             }
             if most {
-                self.engine.look_ahead(prepared);
+                self.engine.look_ahead_one(prepared);
             }
-            match self.engine.express(&mut frame, prepared, changes, self.tables.get()) {
-                Passage::Sent(port) => self.send(frame, port),
-                Passage::Unknown => self.announce(frame, arrival, lane, now),
-                Passage::Refer => self.handle_in_turn(frame, arrival, now),
+            match self.engine.express_one(&mut frame, prepared, self.tables.get()) {
+                Ok(port) => self.send(frame, port),
+                Err(reason) => self.stopped(reason, frame, arrival(lane), lane..count, now),
             }
         }
-        watch.lap(Stage::Rewrite);
-        if !self.newcomers.is_empty() {
-            self.welcome(now);
+    }
+
+    /// A frame that left the express way as it came. `lanes` are its own and those behind it.
+    #[inline(always)]
+    fn stopped(
+        &mut self,
+        reason: Stop,
+        frame: N::Frame,
+        arrival: Arrival,
+        lanes: Range<usize>,
+        now: Moment,
+    ) {
+        let changes = self.engine.conntrack.changes();
+        match reason {
+            Stop::Unknown => self.announce(frame, arrival, lanes.start, now),
+            Stop::Refer => self.handle_in_turn(frame, arrival, now),
         }
-        watch.lap(Stage::Open);
+        if self.engine.conntrack.changes() != changes {
+            self.lanes[lanes].iter_mut().for_each(Prepared::forget);
+        }
     }
 
     /// A frame of an unknown flow: kept until the burst is through, if it opens a connection.
@@ -318,15 +374,17 @@ impl<N: Nic> Worker<N> {
 
     /// A frame that needs a decision, which may depend on what those before it in the burst open.
     fn handle_in_turn(&mut self, frame: N::Frame, arrival: Arrival, now: Moment) {
-        if !self.newcomers.is_empty() {
-            self.welcome(now);
-        }
+        self.welcome(now);
         self.handle(frame, arrival, now);
     }
 
+    /// Opens the connections of the frames that were kept, and sends them on.
     #[inline(never)]
     fn welcome(&mut self, now: Moment) {
-        let mut newcomers = std::mem::take(&mut self.newcomers);
+        if self.newcomers.is_empty() {
+            return;
+        }
+        let mut newcomers = mem::take(&mut self.newcomers);
         for (number, newcomer) in newcomers.drain(..).enumerate() {
             let Newcomer { mut frame, arrival, lane } = newcomer;
             let prepared = &self.lanes[lane];
@@ -379,39 +437,13 @@ impl<N: Nic> Worker<N> {
 
     #[inline]
     fn send(&mut self, frame: N::Frame, port: PortId) {
-        let index = usize::from(port);
-        if let Err(full) = self.outbox[index].frames.try_push(frame) {
-            self.transmit(index);
-            self.outbox[index].frames.push(full.element());
-        }
+        self.ports[usize::from(port)].send(frame, &self.counters);
     }
 
     fn answer(&mut self, frame: N::Frame, port: PortId) {
         self.send(frame, port);
-        let outbox = &mut self.outbox[usize::from(port)];
-        outbox.answers |= 1 << (outbox.frames.len() - 1);
-    }
-
-    /// One transmit burst. What the queue does not take is dropped: waiting would stall every other packet.
-    fn transmit(&mut self, index: usize) {
-        let outbox = &mut self.outbox[index];
-        let offered = outbox.frames.len();
-        let bytes: usize = outbox.frames.iter().map(|frame| frame.bytes().len()).sum();
-        self.queues[index].transmit(&mut outbox.frames);
-        let left = outbox.frames.len();
-        let left_bytes: usize = outbox.frames.iter().map(|frame| frame.bytes().len()).sum();
-        let sent = offered - left;
-        let answered = (outbox.answers & mask(sent)).count_ones();
-        outbox.answers = 0;
-        let Self { counters, queues, outbox, .. } = self;
-        counters.ports[index].tx_frames.add(sent as u64);
-        counters.ports[index].tx_bytes.add((bytes - left_bytes) as u64);
-        counters.work.answered.add(u64::from(answered));
-        counters.work.forwarded.add(sent as u64 - u64::from(answered));
-        if left > 0 {
-            counters.drops[DropReason::TransmitFull as usize].add(left as u64);
-            queues[index].recycle(&mut outbox[index].frames);
-        }
+        let Port { outbox, answers, .. } = &mut self.ports[usize::from(port)];
+        *answers |= 1 << (outbox.len() - 1);
     }
 
     fn drop(&mut self, frame: N::Frame, reason: DropReason) {
@@ -422,7 +454,7 @@ impl<N: Nic> Worker<N> {
     /// Buffers go back in bursts, whichever port they came from: a pool takes them all.
     fn give_back(&mut self, frame: N::Frame) {
         if self.finished.is_full() {
-            self.queues[0].recycle(&mut self.finished);
+            self.ports[0].queue.recycle(&mut self.finished);
         }
         self.finished.push(frame);
     }
@@ -494,7 +526,7 @@ impl<N: Nic> Worker<N> {
     }
 
     fn retry_parked(&mut self, now: Moment) {
-        for mut parked in std::mem::take(&mut self.parked) {
+        for mut parked in mem::take(&mut self.parked) {
             match self.tables.get().fib.route(parked.destination) {
                 Route::Egress { port, mac } if port == parked.port => {
                     let own = self.tables.get().fib.port(port).mac;
@@ -516,9 +548,9 @@ impl<N: Nic> Worker<N> {
     }
 
     fn flush(&mut self) {
-        for index in 0..self.outbox.len() {
-            if !self.outbox[index].frames.is_empty() {
-                self.transmit(index);
+        for port in &mut self.ports {
+            if !port.outbox.is_empty() {
+                port.transmit(&self.counters);
             }
         }
         while let Some(refused) = self.links.flush() {
@@ -526,9 +558,61 @@ impl<N: Nic> Worker<N> {
         }
         self.counters.work.handed_over.set(self.links.sent());
         if !self.finished.is_empty() {
-            self.queues[0].recycle(&mut self.finished);
+            self.ports[0].queue.recycle(&mut self.finished);
         }
     }
+}
+
+impl<N: Nic> Port<N> {
+    #[inline]
+    fn send(&mut self, frame: N::Frame, counters: &WorkerCounters) {
+        let bytes = frame.bytes().len();
+        if let Err(full) = self.outbox.try_push(frame) {
+            self.transmit(counters);
+            self.outbox.push(full.element());
+        }
+        self.bytes += bytes;
+    }
+
+    /// A whole burst, of so many bytes.
+    #[inline]
+    fn send_all(&mut self, frames: &mut Burst<N::Frame>, bytes: usize, counters: &WorkerCounters) {
+        if self.outbox.is_empty() {
+            mem::swap(&mut self.outbox, frames);
+            self.bytes = bytes;
+        } else {
+            frames.drain(..).for_each(|frame| self.send(frame, counters));
+        }
+    }
+
+    /// One transmit burst. What the queue does not take is dropped: waiting would stall every other packet.
+    #[inline(never)]
+    fn transmit(&mut self, counters: &WorkerCounters) {
+        let offered = self.outbox.len();
+        self.queue.transmit(&mut self.outbox);
+        let left = self.outbox.len();
+        let left_bytes: usize = self.outbox.iter().map(|frame| frame.bytes().len()).sum();
+        let sent = offered - left;
+        let answered = (self.answers & mask(sent)).count_ones();
+        self.answers = 0;
+        let port = &counters.ports[usize::from(self.id)];
+        port.tx_frames.add(sent as u64);
+        port.tx_bytes.add((self.bytes - left_bytes) as u64);
+        self.bytes = 0;
+        counters.work.answered.add(u64::from(answered));
+        counters.work.forwarded.add(sent as u64 - u64::from(answered));
+        if left > 0 {
+            counters.drops[DropReason::TransmitFull as usize].add(left as u64);
+            self.queue.recycle(&mut self.outbox);
+        }
+    }
+}
+
+/// The port by which all leave, if it is one.
+fn only(exits: &[PortId]) -> Option<PortId> {
+    let first = *exits.first()?;
+    let others = exits.iter().fold(0, |others, exit| others | (exit ^ first));
+    (others == 0).then_some(first)
 }
 
 /// The low `count` bits.

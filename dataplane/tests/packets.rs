@@ -12,6 +12,8 @@ mod support;
 mod affinity;
 #[path = "packets/answers.rs"]
 mod answers;
+#[path = "packets/bursts.rs"]
+mod bursts;
 #[path = "packets/fragments.rs"]
 mod fragments;
 #[path = "packets/icmp.rs"]

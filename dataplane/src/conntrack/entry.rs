@@ -36,6 +36,10 @@ pub trait Entry: Copy + FromBytes + IntoBytes + Immutable + KnownLayout + Send +
     /// Slots of a bucket.
     const SLOTS: usize = size_of::<Self::Bucket>() / size_of::<Self>();
 
+    /// The slots of all buckets, in a row.
+    fn entries(buckets: &[Self::Bucket]) -> &[Self];
+    /// The same, to change.
+    fn entries_mut(buckets: &mut [Self::Bucket]) -> &mut [Self];
     /// The entry of a flow and what its packets are rewritten to. `None` when what is shared has no room for it; else
     /// the entry must be given to [`Entry::release`] in the end.
     fn new(tuple: &Tuple, to: &Tuple, meta: Meta, shared: &mut Self::Shared) -> Option<Self>;
@@ -215,6 +219,16 @@ impl Entry for EntryV4 {
     const FULL_PERCENT: usize = 60;
     const SPARE_BUCKETS: usize = 4;
 
+    #[inline]
+    fn entries(buckets: &[Self::Bucket]) -> &[Self] {
+        buckets.as_flattened()
+    }
+
+    #[inline]
+    fn entries_mut(buckets: &mut [Self::Bucket]) -> &mut [Self] {
+        buckets.as_flattened_mut()
+    }
+
     fn new(tuple: &Tuple, to: &Tuple, meta: Meta, (): &mut ()) -> Option<Self> {
         let (key, new) = (KeyV4::of(tuple), KeyV4::of(to));
         Some(Self {
@@ -263,6 +277,16 @@ impl Entry for EntryV6 {
     // table of 2000 entries that come and go refuses one of 160000, one of 500000 none of 20 million.
     const FULL_PERCENT: usize = 40;
     const SPARE_BUCKETS: usize = 256;
+
+    #[inline]
+    fn entries(buckets: &[Self::Bucket]) -> &[Self] {
+        buckets.as_flattened()
+    }
+
+    #[inline]
+    fn entries_mut(buckets: &mut [Self::Bucket]) -> &mut [Self] {
+        buckets.as_flattened_mut()
+    }
 
     fn new(tuple: &Tuple, to: &Tuple, mut meta: Meta, lent: &mut Lent) -> Option<Self> {
         let (key, new) = (KeyV6::of(tuple), KeyV6::of(to));

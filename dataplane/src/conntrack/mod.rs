@@ -145,22 +145,27 @@ pub struct Lookup<K> {
     pub key: K,
     /// Its hash.
     pub hash: u64,
-    slot: Slot,
-    found: bool,
+    seen: Slot,
 }
 
 impl<K> Lookup<K> {
     /// Nothing found yet.
     #[inline]
     pub fn new(key: K, hash: u64) -> Self {
-        Self { key, hash, slot: Slot::default(), found: false }
+        Self { key, hash, seen: Slot::NONE }
+    }
+
+    /// The table has changed: whatever was found may be elsewhere.
+    #[inline]
+    pub fn forget(&mut self) {
+        self.seen = Slot::NONE;
     }
 
     /// Whether the look ahead has found it, where most are.
     #[must_use]
     #[inline]
     pub fn is_found(&self) -> bool {
-        self.found
+        self.seen != Slot::NONE
     }
 }
 
@@ -290,7 +295,7 @@ impl Conntrack {
         }
     }
 
-    /// What [`Self::pass_v4`] and [`Self::pass_v6`] compare with: a place found earlier holds as long as this stays.
+    /// What looking ahead has found holds as long as this stays; then [`Lookup::forget`] it.
     #[must_use]
     #[inline]
     pub fn changes(&self) -> u64 {
@@ -300,28 +305,26 @@ impl Conntrack {
     /// Once what was asked for has come: finds an IPv4 flow where most are, or asks for more.
     #[inline]
     pub fn look_ahead_v4(&self, lookup: &mut Lookup<KeyV4>) {
-        (lookup.slot, lookup.found) = self.v4.look_ahead(lookup.hash, &lookup.key);
+        lookup.seen = self.v4.look_ahead(lookup.hash, &lookup.key);
     }
 
     /// As [`Self::look_ahead_v4`].
     #[inline]
     pub fn look_ahead_v6(&self, lookup: &mut Lookup<KeyV6>) {
-        (lookup.slot, lookup.found) = self.v6.look_ahead(lookup.hash, &lookup.key);
+        lookup.seen = self.v6.look_ahead(lookup.hash, &lookup.key);
     }
 
     /// An ordinary packet: refreshes its connection and says what the packet becomes, if it changes nothing else.
-    /// `current` says that nothing has changed since the look ahead, `plain` that the packet has no SYN, FIN or RST;
-    /// `serves` tells whether a backend still does.
+    /// `plain` says that the packet has no SYN, FIN or RST; `serves` tells whether a backend still does.
     #[inline(always)]
     pub fn pass_v4(
         &mut self,
         lookup: &Lookup<KeyV4>,
-        current: bool,
         plain: bool,
         serves: impl FnOnce(BackendId) -> bool,
     ) -> Pass<KeyV4> {
-        let protocol = lookup.key.protocol;
-        pass(&mut self.v4, &self.burst, lookup, current, protocol, plain, serves)
+        let serves = serves_flow(lookup.key.protocol, serves);
+        pass(&mut self.v4, &self.burst, lookup, plain, serves)
     }
 
     /// As [`Self::pass_v4`].
@@ -329,12 +332,11 @@ impl Conntrack {
     pub fn pass_v6(
         &mut self,
         lookup: &Lookup<KeyV6>,
-        current: bool,
         plain: bool,
         serves: impl FnOnce(BackendId) -> bool,
     ) -> Pass<KeyV6> {
-        let protocol = lookup.key.protocol;
-        pass(&mut self.v6, &self.burst, lookup, current, protocol, plain, serves)
+        let serves = serves_flow(lookup.key.protocol, serves);
+        pass(&mut self.v6, &self.burst, lookup, plain, serves)
     }
 
     /// The connection a flow belongs to. One past its deadline is removed and not found.
@@ -548,22 +550,51 @@ fn pass<E: Entry>(
     table: &mut Table<E>,
     burst: &BurstClock,
     lookup: &Lookup<E::Key>,
-    current: bool,
-    protocol: Protocol,
     plain: bool,
-    serves: impl FnOnce(BackendId) -> bool,
+    serves: impl FnOnce(&Meta) -> bool,
 ) -> Pass<E::Key> {
-    let mut slot = lookup.slot;
-    if !(lookup.found && current) {
-        let Some(found) = table.find(lookup.hash, &lookup.key) else { return Pass::Unknown };
-        slot = found;
+    match table.get_mut_shared(lookup.seen) {
+        Some((entry, shared)) if plain => pass_entry(entry, shared, burst, serves),
+        Some(_) => Pass::Refer,
+        None => pass_unseen(table, burst, lookup, plain, serves),
     }
-    let (entry, shared) = table.get_mut_shared(slot);
+}
+
+/// Whether the backend of a connection still counts: for clients over UDP it must serve.
+#[inline(always)]
+fn serves_flow(
+    protocol: Protocol,
+    serves: impl FnOnce(BackendId) -> bool,
+) -> impl FnOnce(&Meta) -> bool {
+    move |meta| protocol != Protocol::Udp || meta.is_reply() || serves(meta.backend())
+}
+
+/// As [`pass`], for a flow that looking ahead has not found.
+#[inline(never)]
+fn pass_unseen<E: Entry>(
+    table: &mut Table<E>,
+    burst: &BurstClock,
+    lookup: &Lookup<E::Key>,
+    plain: bool,
+    serves: impl FnOnce(&Meta) -> bool,
+) -> Pass<E::Key> {
+    let slot = table.find(lookup.hash, &lookup.key);
+    match slot.and_then(|slot| table.get_mut_shared(slot)) {
+        Some((entry, shared)) if plain => pass_entry(entry, shared, burst, serves),
+        Some(_) => Pass::Refer,
+        None => Pass::Unknown,
+    }
+}
+
+#[inline(always)]
+fn pass_entry<E: Entry>(
+    entry: &mut E,
+    shared: &E::Shared,
+    burst: &BurstClock,
+    serves: impl FnOnce(&Meta) -> bool,
+) -> Pass<E::Key> {
     let meta = entry.meta_mut();
-    let ordinary = plain
-        && meta.is_settled()
-        && meta.backend() != BackendId::NONE
-        && (protocol != Protocol::Udp || meta.is_reply() || serves(meta.backend()));
+    let ordinary = meta.is_settled() && meta.backend() != BackendId::NONE && serves(meta);
     if !ordinary {
         return Pass::Refer;
     }

@@ -28,24 +28,26 @@ const ROOT: usize = usize::MAX;
 struct Line([u8; 64]);
 
 /// Where an entry is, until the table changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
 
 impl Slot {
+    /// Where no entry is: `Table::new` refuses so many.
+    pub const NONE: Self = Self(u32::MAX);
+
     #[inline]
     fn new<E: Entry>(bucket: usize, way: usize) -> Self {
-        // `Table::new` refuses more slots than 32 bits can count.
         Self(low32((bucket * E::SLOTS + way) as u64))
     }
 
     #[inline]
     fn bucket<E: Entry>(self) -> usize {
-        self.0 as usize / E::SLOTS
+        self.index() / E::SLOTS
     }
 
     #[inline]
-    fn way<E: Entry>(self) -> usize {
-        self.0 as usize % E::SLOTS
+    fn index(self) -> usize {
+        self.0 as usize
     }
 }
 
@@ -114,16 +116,15 @@ impl<E: Entry> Table<E> {
         self.prefetch(self.first(hash));
     }
 
-    /// Once a flow's first bucket is at hand: where in it the flow is, and whether it is; if not, its second bucket is
-    /// asked for.
+    /// Once a flow's first bucket is at hand: where in it the flow is; if it is not, its second bucket is asked for.
     ///
     /// Without a branch: which slot a flow has is beyond prediction, and a wrong guess costs more than all of this.
     #[inline]
-    pub fn look_ahead(&self, hash: u64, key: &E::Key) -> (Slot, bool) {
+    pub fn look_ahead(&self, hash: u64, key: &E::Key) -> Slot {
         let first = self.first(hash);
         let (found, way) = self.way_in(first, key);
         self.prefetch(select_unpredictable(found, first, self.second(hash)));
-        (Slot::new::<E>(first, way), found)
+        select_unpredictable(found, Slot::new::<E>(first, way), Slot::NONE)
     }
 
     /// Asks for all a lookup may read.
@@ -139,7 +140,7 @@ impl<E: Entry> Table<E> {
 
     /// Finds a flow.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, hash: u64, key: &E::Key) -> Option<Slot> {
         let found = self.find_in(self.first(hash), key);
         found.or_else(|| self.find_in(self.second(hash), key))
@@ -149,7 +150,7 @@ impl<E: Entry> Table<E> {
     #[must_use]
     #[inline]
     pub fn get(&self, slot: Slot) -> &E {
-        &self.buckets[slot.bucket::<E>()].as_ref()[slot.way::<E>()]
+        &E::entries(self.buckets)[slot.index()]
     }
 
     /// What entries need of each other, to be read.
@@ -162,14 +163,13 @@ impl<E: Entry> Table<E> {
     /// The entry of a slot, to change. Its tuple must stay.
     #[inline]
     pub fn get_mut(&mut self, slot: Slot) -> &mut E {
-        self.get_mut_shared(slot).0
+        &mut E::entries_mut(self.buckets)[slot.index()]
     }
 
-    /// The same, and what is needed to read it.
+    /// The same, and what is needed to read it; nothing for [`Slot::NONE`].
     #[inline]
-    pub fn get_mut_shared(&mut self, slot: Slot) -> (&mut E, &E::Shared) {
-        let bucket = &mut self.buckets[slot.bucket::<E>()];
-        (&mut bucket.as_mut()[slot.way::<E>()], &self.shared)
+    pub fn get_mut_shared(&mut self, slot: Slot) -> Option<(&mut E, &E::Shared)> {
+        Some((E::entries_mut(self.buckets).get_mut(slot.index())?, &self.shared))
     }
 
     /// Adds the entry of a flow that is not there yet. No change when there is no room for it.

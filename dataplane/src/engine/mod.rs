@@ -40,7 +40,7 @@ use crate::wire::tcp_flags::{ACK, RST, SYN};
 use crate::wire::{self, Fragment, Headers, Kind, Parsed, ethernet, sctp_chunks, word};
 use answers::{advertise, announces, answered, arp};
 use elsewhere::Elsewhere;
-pub use express::{Passage, Prepared};
+pub use express::{Prepared, Stop};
 use forward::lacks_checksum;
 use newcomers::Foreseen;
 pub use newcomers::Prospect;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use dataplane::clock::Moment;
-use dataplane::engine::{Arrival, Engine, Origin, Passage, Prepared, Prospect};
+use dataplane::engine::{Arrival, Engine, Origin, Prepared, Prospect, Stop};
 use dataplane::fib::PortId;
 use dataplane::flow::Protocol;
 use dataplane::nic::Frame;
@@ -153,15 +153,14 @@ impl Twins {
         let arrival = Arrival { port, origin: Origin::Wire, fragment_ports: None };
         self.quick.begin_burst(self.now);
         let mut prepared = Prepared::Other;
-        self.quick.prepare(&one, self.tables.fib.mac_word(port), &mut prepared);
-        let changes = self.quick.conntrack.changes();
-        self.quick.look_ahead(&mut prepared);
-        let passage = self.quick.express(&mut one, &prepared, changes, &self.tables);
-        self.expressed += usize::from(matches!(passage, Passage::Sent(_)));
+        self.quick.prepare_one(&one, self.tables.fib.mac_word(port), &mut prepared);
+        self.quick.look_ahead_one(&mut prepared);
+        let passage = self.quick.express_one(&mut one, &prepared, &self.tables);
+        self.expressed += usize::from(passage.is_ok());
         let quickly = match passage {
-            Passage::Sent(port) => Some(Verdict::Forward(port)),
-            Passage::Refer => None,
-            Passage::Unknown => {
+            Ok(port) => Some(Verdict::Forward(port)),
+            Err(Stop::Refer) => None,
+            Err(Stop::Unknown) => {
                 match self.quick.foresee(&mut one, &prepared, &arrival, &self.tables) {
                     Prospect::Refer => None,
                     Prospect::Done(verdict) => Some(verdict),
