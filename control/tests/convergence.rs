@@ -126,12 +126,12 @@ fn everything(assembly: &Assembly) -> (Vec<String>, Vec<String>) {
     for (ip, _) in table.vips() {
         for port in [80, 443] {
             let found = table.find(ip.into(), port, dataplane::flow::Protocol::Tcp);
-            seen.extend(found.map(|found| format!("{ip} {port} {}", found.row.name)));
+            seen.extend(found.map(|found| format!("{ip} {port} {}", found.row().name)));
         }
     }
     for (v4, port) in [(true, 30_000), (true, 30_001), (false, 30_000), (false, 30_001)] {
         let found = table.find_node_port(v4, port, dataplane::flow::Protocol::Tcp);
-        seen.extend(found.map(|found| format!("{v4} {port} {}", found.row.name)));
+        seen.extend(found.map(|found| format!("{v4} {port} {}", found.row().name)));
     }
     seen.push(format!("{:?}", assembly.sizes()));
     seen.push(format!("{:?}", assembly.settings()));

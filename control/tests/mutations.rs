@@ -169,11 +169,11 @@ fn syn_3_a_change_of_endpoints_touches_nothing_else() {
     let before = assembly.writer().table();
     assert!(hears(&mut assembly, &objects(&[3, 4])));
     let after = assembly.writer().table();
-    let lists = [&before, &after].map(|table| found(table, "172.30.0.2:80").row.cluster.clone());
+    let lists = [&before, &after].map(|table| found(table, "172.30.0.2:80").row().cluster.clone());
     assert!(Arc::ptr_eq(&lists[0], &lists[1]), "the other Service's list is the very same");
     let backend = |table: &ServiceTable, at: &str, backend: &str| {
         let backend: SocketAddr = backend.parse().expect("valid");
-        let list = &found(table, at).row.cluster.backends;
+        let list = &found(table, at).row().cluster.backends;
         list.iter().find(|(at, _)| *at == backend).expect("an endpoint").1
     };
     // Of the changed Service, an endpoint that stays is still what connections and flows know it as.

@@ -43,11 +43,23 @@ pub fn destination<'a>(
     ports: PortId,
     workers: u16,
 ) -> Destination<'a> {
+    match tables.services.find(tuple.dst, tuple.dport, tuple.protocol) {
+        Some(found) => Destination::Service(found),
+        None => beside_frontends(tables, tuple, opens, ports, workers),
+    }
+}
+
+/// The same for a packet to an address and port that are no frontend.
+#[must_use]
+pub fn beside_frontends<'a>(
+    tables: &'a Tables,
+    tuple: &Tuple,
+    opens: bool,
+    ports: PortId,
+    workers: u16,
+) -> Destination<'a> {
     let Tuple { src, dst, sport, dport, protocol } = *tuple;
     let Tables { services, fib, node } = tables;
-    if let Some(found) = services.find(dst, dport, protocol) {
-        return Destination::Service(found);
-    }
     if node.serves_node_ports(dst)
         && let Some(found) = services.find_node_port(dst.is_v4(), dport, protocol)
     {

@@ -1,19 +1,32 @@
 //! The engine's only unsafe code: asking the CPU for a cache line ahead of use.
 
-/// Hints that the line of `value` will be read soon. Never faults, never changes anything.
+/// Hints that `value`, of no more than a line, will be read soon, even if it lies in two lines.
+#[inline]
+pub fn prefetch_whole<T>(value: &T) {
+    let first = std::ptr::from_ref(value).cast::<u8>();
+    prefetch_at(first);
+    prefetch_at(first.wrapping_add(size_of::<T>().saturating_sub(1)));
+}
+
+/// Hints that the line of `value` will be read soon.
+#[inline]
+pub fn prefetch<T>(value: &T) {
+    prefetch_at(std::ptr::from_ref(value).cast());
+}
+
+/// Never faults, never changes anything.
 #[inline]
 #[allow(unsafe_code, reason = "a prefetch has no safe form in the standard library")]
-pub fn prefetch<T>(value: &T) {
+fn prefetch_at(line: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch is a hint: it neither faults nor writes, whatever the address; this one is valid anyway.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+        // SAFETY: a prefetch is a hint: it neither faults nor writes, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
     }
     // Without an intrinsic in the stable standard library.
     #[cfg(target_arch = "aarch64")]
     {
-        let line = std::ptr::from_ref(value);
         // SAFETY: likewise; the instruction changes no register, flag or memory.
         unsafe {
             core::arch::asm!(
@@ -24,5 +37,5 @@ pub fn prefetch<T>(value: &T) {
         };
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = value;
+    let _ = line;
 }

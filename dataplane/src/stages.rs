@@ -15,7 +15,7 @@ pub enum Stage {
     LookAhead,
     /// Deciding and rewriting.
     Rewrite,
-    /// Adding the connections that the burst opens.
+    /// Finding out where connections to Services go that the burst opens, and adding them.
     Open,
     /// Expiry and counters.
     Tick,

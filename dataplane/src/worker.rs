@@ -90,7 +90,7 @@ struct Port<N: Nic> {
     answers: u32,
 }
 
-/// The first frame of a connection.
+/// A frame of an unknown flow to a Service.
 #[derive(Debug)]
 struct Newcomer<F> {
     frame: F,
@@ -357,12 +357,12 @@ impl<N: Nic> Worker<N> {
         }
     }
 
-    /// A frame of an unknown flow: kept until the burst is through, if it opens a connection.
+    /// A frame of an unknown flow: kept until the burst is through, if it is to a Service.
     #[inline(never)]
     fn announce(&mut self, mut frame: N::Frame, arrival: Arrival, lane: usize, now: Moment) {
         let prepared = &self.lanes[lane];
-        match self.engine.foresee(&mut frame, prepared, &arrival, self.tables.get()) {
-            Prospect::Opens => self.newcomers.push(Newcomer { frame, arrival, lane }),
+        match self.engine.announce(&mut frame, prepared, &arrival, self.tables.get()) {
+            Prospect::Waits => self.newcomers.push(Newcomer { frame, arrival, lane }),
             // What a frame before it in the burst opens may be its connection.
             Prospect::Done(Verdict::Drop(_)) if !self.newcomers.is_empty() => {
                 self.handle_in_turn(frame, arrival, now);
@@ -385,6 +385,9 @@ impl<N: Nic> Worker<N> {
             return;
         }
         let mut newcomers = mem::take(&mut self.newcomers);
+        let waiting =
+            newcomers.iter().map(|Newcomer { arrival, lane, .. }| (&self.lanes[*lane], arrival));
+        self.engine.foresee(waiting, self.tables.get());
         for (number, newcomer) in newcomers.drain(..).enumerate() {
             let Newcomer { mut frame, arrival, lane } = newcomer;
             let prepared = &self.lanes[lane];
@@ -395,7 +398,6 @@ impl<N: Nic> Worker<N> {
             }
         }
         self.newcomers = newcomers;
-        self.engine.end_burst();
     }
 
     /// A frame that needs a decision.

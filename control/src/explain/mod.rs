@@ -287,7 +287,7 @@ impl Explanation {
         outcome: Outcome,
         tables: &Tables,
     ) {
-        self.service = Some(found.row.name.to_string());
+        self.service = Some(found.row().name.to_string());
         if let verdict::Verdict::Drop(reason) = outcome.verdict {
             self.verdict = Verdict::Drop;
             self.reason = Some(reason.name().into());

@@ -72,7 +72,7 @@ impl<'a> Story<'a> {
         let Scene { assembly, tables, .. } = self.scene;
         let settings = assembly.settings();
         let source = tables.node.classify_source(self.flow.client.ip());
-        let Some((service, port)) = self.row(&found.row.name) else { return };
+        let Some((service, port)) = self.row(&found.row().name) else { return };
         self.address(found, service, port);
         self.client(&source, settings);
         if !found.allowed_sources().is_empty() {
@@ -101,7 +101,7 @@ impl<'a> Story<'a> {
         let edge = settings.role == Role::Edge && found.class() == Class::External;
         let local = found.local(&source).is_some() && !edge;
         self.endpoints(service, port, &chosen, local, told);
-        if let Some(seconds) = found.row.affinity {
+        if let Some(seconds) = found.row().affinity {
             self.add("affinity", format!("ClientIP: who opened a connection in the last {seconds} s keeps its endpoint (AFF-3); here the client is taken for a new one"));
         }
         if let Some(backends) = &told.backends {
@@ -139,7 +139,7 @@ impl<'a> Story<'a> {
         let protocol = port.protocol.name();
         self.add(
             "address",
-            format!("{what} of Service {}, port {protocol}/{}", found.row.name, port.number),
+            format!("{what} of Service {}, port {protocol}/{}", found.row().name, port.number),
         );
     }
 
@@ -167,7 +167,7 @@ impl<'a> Story<'a> {
     ) {
         let edge = settings.role == Role::Edge;
         let (internal, external) =
-            (found.row.internal_local.is_some(), found.row.external_local.is_some());
+            (found.row().internal_local.is_some(), found.row().external_local.is_some());
         let text = match (found.class(), internal, external) {
             (Class::Cluster, false, _) => "internalTrafficPolicy Cluster: endpoints anywhere",
             (Class::Cluster, true, _) => "internalTrafficPolicy Local: endpoints on this node only",
@@ -264,7 +264,7 @@ impl<'a> Story<'a> {
         let text = match (with, found.class()) {
             (0, _) => "no: backends see the client's address",
             _ if !whoever => "only for the backend that is the client itself (MSQ-2)",
-            (_, Class::External) if found.row.external_local.is_none() => {
+            (_, Class::External) if found.row().external_local.is_none() => {
                 "yes: externalTrafficPolicy Cluster (MSQ-1 a)"
             }
             (_, Class::External) => "yes: the node itself (MSQ-1 d)",

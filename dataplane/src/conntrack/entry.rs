@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::key::{Key, KeyV4, KeyV6};
 use super::lent::{self, Lent};
 use super::state::State;
-use crate::flow::{Protocol, Tuple};
+use crate::flow::Protocol;
 use crate::service::backends::BackendId;
 
 /// What [`super::table::Table`] stores. All-zero bytes are a free slot.
@@ -42,7 +42,7 @@ pub trait Entry: Copy + FromBytes + IntoBytes + Immutable + KnownLayout + Send +
     fn entries_mut(buckets: &mut [Self::Bucket]) -> &mut [Self];
     /// The entry of a flow and what its packets are rewritten to. `None` when what is shared has no room for it; else
     /// the entry must be given to [`Entry::release`] in the end.
-    fn new(tuple: &Tuple, to: &Tuple, meta: Meta, shared: &mut Self::Shared) -> Option<Self>;
+    fn new(key: &Self::Key, to: &Self::Key, meta: Meta, shared: &mut Self::Shared) -> Option<Self>;
     /// The entry is no longer used.
     fn release(&self, shared: &mut Self::Shared);
     /// The flow it matches.
@@ -229,13 +229,13 @@ impl Entry for EntryV4 {
         buckets.as_flattened_mut()
     }
 
-    fn new(tuple: &Tuple, to: &Tuple, meta: Meta, (): &mut ()) -> Option<Self> {
-        let (key, new) = (KeyV4::of(tuple), KeyV4::of(to));
+    #[inline]
+    fn new(key: &KeyV4, to: &KeyV4, meta: Meta, (): &mut ()) -> Option<Self> {
         Some(Self {
             addresses: key.addresses,
-            new_addresses: new.addresses,
+            new_addresses: to.addresses,
             ports: key.ports,
-            new_ports: new.ports,
+            new_ports: to.ports,
             meta,
         })
     }
@@ -288,17 +288,17 @@ impl Entry for EntryV6 {
         buckets.as_flattened_mut()
     }
 
-    fn new(tuple: &Tuple, to: &Tuple, mut meta: Meta, lent: &mut Lent) -> Option<Self> {
-        let (key, new) = (KeyV6::of(tuple), KeyV6::of(to));
+    #[inline]
+    fn new(key: &KeyV6, to: &KeyV6, mut meta: Meta, lent: &mut Lent) -> Option<Self> {
         let (end, seen, dst, put_in) = if meta.is_reply() {
-            (new.dst, key.dst, new.dst, new.src)
+            (to.dst, key.dst, to.dst, to.src)
         } else {
-            (key.src, new.src, key.dst, new.dst)
+            (key.src, to.src, key.dst, to.dst)
         };
         if seen != end {
             meta.kind |= lent.hold(seen)? << LENT_SHIFT;
         }
-        Some(Self { src: key.src, dst, put_in, ports: key.ports, new_ports: new.ports, meta })
+        Some(Self { src: key.src, dst, put_in, ports: key.ports, new_ports: to.ports, meta })
     }
 
     fn release(&self, lent: &mut Lent) {
@@ -346,7 +346,7 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
-    use crate::flow::Address;
+    use crate::flow::{Address, Tuple};
 
     fn meta(reply: bool) -> Meta {
         Meta::new(Protocol::Udp, reply, State::UdpReplied, BackendId(7), 9)
@@ -367,7 +367,8 @@ mod tests {
     fn an_entry_gives_back_what_it_was_made_of() {
         let (a, b) = (Address::v4([1, 2, 3, 4]), Address::v4([255, 0, 0, 9]));
         let (from, to) = (tuple(a, b), tuple(b, a));
-        let entry = EntryV4::new(&from, &to, meta(true), &mut ()).expect("needs nothing");
+        let entry = EntryV4::new(&Key::of(&from), &Key::of(&to), meta(true), &mut ())
+            .expect("needs nothing");
         assert_eq!((entry.key(&()).tuple(), entry.translated(&()).tuple()), (from, to));
         assert!(entry.matches(&Key::of(&from), &()) && !entry.matches(&Key::of(&to), &()));
         assert!(entry.meta().is_reply() && entry.meta().state() == State::UdpReplied);
@@ -382,7 +383,8 @@ mod tests {
             for reply in [false, true] {
                 let mut lent = Lent::default();
                 let (from, to) = (tuple(a, b), tuple(c, d));
-                let entry = EntryV6::new(&from, &to, meta(reply), &mut lent).expect("one number");
+                let entry = EntryV6::new(&Key::of(&from), &Key::of(&to), meta(reply), &mut lent);
+                let entry = entry.expect("one number");
                 let read = (entry.key(&lent).tuple(), entry.translated(&lent).tuple());
                 assert_eq!(read, (from, to), "reply {reply}");
                 assert!(entry.meta().is_occupied() && entry.meta().is_reply() == reply);

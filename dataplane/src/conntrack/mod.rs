@@ -28,7 +28,7 @@ use crate::hash::HashKey;
 use crate::service::backends::BackendId;
 use entry::{Entry, EntryV4, EntryV6, Meta};
 use key::{Key, KeyV4, KeyV6};
-pub use open::Opening;
+pub use open::{Opening, Tabled};
 use state::{Class, State, Timeouts};
 use sweep::Sweep;
 use table::{Slot, Table};
@@ -514,9 +514,9 @@ impl Conntrack {
         meta: Meta,
     ) -> Result<Slot, InsertError> {
         if tuple.src.is_v4() {
-            self.v4.insert(hash, tuple, to, meta)
+            self.v4.insert(hash, &Key::of(tuple), &Key::of(to), meta)
         } else {
-            self.v6.insert(hash, tuple, to, meta)
+            self.v6.insert(hash, &Key::of(tuple), &Key::of(to), meta)
         }
     }
 

@@ -119,10 +119,10 @@ fn step<E: Entry>(
         (1..=STEP).for_each(|ahead| table.prefetch_bucket(sweep.bucket + ahead));
     }
     let found = past.len();
-    for (slot, pair, hash) in past {
+    for &(slot, ref pair, hash) in &past {
         // Both of a pair may be in this step: the first took the other with it.
         if table.get(slot).meta().is_occupied() {
-            expire(table, slot, table.find(hash, &pair), tally, clock);
+            expire(table, slot, table.find(hash, pair), tally, clock);
         }
     }
     found

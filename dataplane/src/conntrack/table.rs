@@ -11,7 +11,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::InsertError;
 use super::entry::{Entry, Meta};
 use super::key::Key;
-use crate::flow::Tuple;
 use crate::hash::{HashKey, high32, low32, reduce};
 use crate::prefetch::prefetch;
 
@@ -49,6 +48,16 @@ impl Slot {
     fn index(self) -> usize {
         self.0 as usize
     }
+}
+
+/// A slot in use that a search for room has come to.
+#[derive(Clone, Copy)]
+struct Visited {
+    slot: Slot,
+    /// Where else its entry may be.
+    other: usize,
+    /// Whose other bucket it is in, by place in the search.
+    parent: usize,
 }
 
 /// The table; `capacity` counts entries, two a connection.
@@ -176,28 +185,49 @@ impl<E: Entry> Table<E> {
     pub fn insert(
         &mut self,
         hash: u64,
-        tuple: &Tuple,
-        to: &Tuple,
+        key: &E::Key,
+        to: &E::Key,
         meta: Meta,
     ) -> Result<Slot, InsertError> {
-        let entry = E::new(tuple, to, meta, &mut self.shared).ok_or(InsertError::Addresses)?;
+        let entry = E::new(key, to, meta, &mut self.shared).ok_or(InsertError::Addresses)?;
         let found = self.free_slot_of(hash).or_else(|| self.displace(hash));
         self.put(found, entry).ok_or(InsertError::Full)
     }
 
-    /// A free slot for a flow; `None` when it is there already, or when another entry would have to move.
+    /// As [`Self::insert`], unless the flow is there already.
     #[inline]
-    pub fn vacancy(&self, hash: u64, key: &E::Key) -> Option<Slot> {
-        let ((in_first, _), (in_second, _)) =
-            (self.way_in(self.first(hash), key), self.way_in(self.second(hash), key));
-        if in_first | in_second { None } else { self.free_slot_of(hash) }
+    pub fn add(&mut self, hash: u64, key: &E::Key, to: &E::Key, meta: Meta) -> Option<Slot> {
+        let (is_known, free) = self.vacancy(hash, key);
+        if is_known {
+            return None;
+        }
+        let entry = E::new(key, to, meta, &mut self.shared)?;
+        let found = free.or_else(|| self.displace(hash));
+        self.put(found, entry)
     }
 
-    /// Puts the entry of a flow into a slot that [`Self::vacancy`] found. No change when it can't be named.
+    /// Whether a flow is there, and the first free slot of its two buckets. Without a branch but for a flow that is there
+    /// or has no free slot: which slots are in use is beyond prediction.
     #[inline]
-    pub fn fill(&mut self, slot: Slot, tuple: &Tuple, to: &Tuple, meta: Meta) -> bool {
-        let Some(entry) = E::new(tuple, to, meta, &mut self.shared) else { return false };
-        self.put(Some(slot), entry).is_some()
+    fn vacancy(&self, hash: u64, key: &E::Key) -> (bool, Option<Slot>) {
+        let (first, second) = (self.first(hash), self.second(hash));
+        let (in_first, free_in_first) = self.survey(first, key);
+        let (in_second, free_in_second) = self.survey(second, key);
+        let free = free_in_first | free_in_second << E::SLOTS;
+        let place = free.trailing_zeros() as usize;
+        let bucket = select_unpredictable(place < E::SLOTS, first, second);
+        (in_first | in_second, (free != 0).then(|| Slot::new::<E>(bucket, place % E::SLOTS)))
+    }
+
+    /// Whether a flow is in a bucket, and a bit for every free slot.
+    #[inline]
+    fn survey(&self, bucket: usize, key: &E::Key) -> (bool, u32) {
+        let (mut is_there, mut free) = (false, 0);
+        for (way, entry) in self.buckets[bucket].as_ref().iter().enumerate() {
+            is_there |= entry.matches(key, &self.shared);
+            free |= u32::from(!entry.meta().is_occupied()) << way;
+        }
+        (is_there, free)
     }
 
     /// Fills the slot that was found, if one was.
@@ -252,29 +282,43 @@ impl<E: Entry> Table<E> {
     }
 
     /// Makes room by moving entries to their other buckets: the shortest chain of moves, found before any is made.
+    #[cold]
+    #[inline(never)]
     fn displace(&mut self, hash: u64) -> Option<Slot> {
-        let mut visited: ArrayVec<(Slot, usize), VISITED> = ArrayVec::new();
+        let mut visited: ArrayVec<Visited, VISITED> = ArrayVec::new();
         for bucket in [self.first(hash), self.second(hash)] {
-            enqueue::<E>(&mut visited, bucket, ROOT);
+            self.enqueue(&mut visited, bucket, ROOT);
         }
         let mut next = 0;
-        while let Some(&(slot, _)) = visited.get(next) {
-            let other = self.other_bucket(slot);
+        while let Some(&Visited { other, .. }) = visited.get(next) {
             if let Some(free) = self.free_slot(other) {
                 return Some(self.shift(&visited, next, free));
             }
-            enqueue::<E>(&mut visited, other, next);
+            self.enqueue(&mut visited, other, next);
             next += 1;
         }
         None
     }
 
-    /// Moves the entry of `visited[last]` to `free`, that of its parent after it, and so on; returns the slot that is
-    /// free in the end.
-    fn shift(&mut self, visited: &[(Slot, usize)], last: usize, mut free: Slot) -> Slot {
+    /// Adds the slots of a bucket to a breadth-first search, each once: a slot met twice would tear the chain. Asks for
+    /// the buckets that the search will look at because of them.
+    fn enqueue(&self, visited: &mut ArrayVec<Visited, VISITED>, bucket: usize, parent: usize) {
+        for way in 0..E::SLOTS {
+            let slot = Slot::new::<E>(bucket, way);
+            if !visited.is_full() && visited.iter().all(|known| known.slot != slot) {
+                let other = self.other_bucket(slot);
+                self.prefetch(other);
+                visited.push(Visited { slot, other, parent });
+            }
+        }
+    }
+
+    /// Moves the entry of `visited[last]` to its other bucket, where a slot is free, that of its parent after it, and so
+    /// on; returns the slot that is free in the end.
+    fn shift(&mut self, visited: &[Visited], last: usize, mut free: Slot) -> Slot {
         let mut step = last;
         while step != ROOT {
-            let (from, parent) = visited[step];
+            let Visited { slot: from, parent, .. } = visited[step];
             *self.get_mut(free) = *self.get(from);
             *self.get_mut(from) = E::new_zeroed();
             (free, step) = (from, parent);
@@ -329,16 +373,6 @@ impl<E: Entry> Table<E> {
     }
 }
 
-/// Adds the slots of a bucket to a breadth-first search, each once: a slot met twice would tear the chain.
-fn enqueue<E: Entry>(visited: &mut ArrayVec<(Slot, usize), VISITED>, bucket: usize, parent: usize) {
-    for way in 0..E::SLOTS {
-        let slot = Slot::new::<E>(bucket, way);
-        if !visited.is_full() && visited.iter().all(|(known, _)| *known != slot) {
-            visited.push((slot, parent));
-        }
-    }
-}
-
 fn bucket_count<E: Entry>(capacity: usize) -> usize {
     (capacity * 100).div_ceil(E::FULL_PERCENT * E::SLOTS) + E::SPARE_BUCKETS
 }
@@ -377,7 +411,8 @@ mod tests {
     ) -> Result<Slot, InsertError> {
         let meta = Meta::new(Protocol::Tcp, false, State::Established, BackendId(backend), 0);
         let tuple = tuple(number, v4);
-        table.insert(table.key.tuple(&tuple), &tuple, &tuple, meta)
+        let key = Key::of(&tuple);
+        table.insert(table.key.tuple(&tuple), &key, &key, meta)
     }
 
     fn plain<E: Entry>(capacity: usize) -> Table<E> {
@@ -466,7 +501,7 @@ mod tests {
         let add = |table: &mut Table<EntryV6>, number: u32| {
             let from = tuple(number, false);
             let to = Tuple { src: Address::v6([number as u8 + 100; 16]), ..from };
-            table.insert(KEY.tuple(&from), &from, &to, meta)
+            table.insert(KEY.tuple(&from), &Key::of(&from), &Key::of(&to), meta)
         };
         let numbers = lent::ADDRESSES as u32;
         let slots: Vec<_> = (0..numbers).map(|number| add(&mut table, number)).collect();

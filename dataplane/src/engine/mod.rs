@@ -10,6 +10,7 @@ mod answers;
 mod connect;
 mod elsewhere;
 mod express;
+mod family;
 mod forward;
 mod masquerade;
 mod newcomers;
@@ -18,12 +19,14 @@ mod strays;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use crate::affinity::{Affinity, Visit};
 use crate::answer;
 use crate::classify::{self, Destination};
 use crate::clock::{Moment, RateLimit};
 use crate::conntrack::state::State;
-use crate::conntrack::{Conntrack, ConntrackConfig, Hit, InsertError, Memory, Opening};
+use crate::conntrack::{Conntrack, ConntrackConfig, Hit, InsertError, Memory};
 use crate::fib::{Hop, PortId, Route};
 use crate::flow::{Address, Protocol, Tuple};
 use crate::fragments::Fragments;
@@ -82,8 +85,10 @@ pub struct Engine {
     begun: Option<u64>,
     rejects: RateLimit,
     icmp_errors: RateLimit,
-    /// Connections that the burst at hand opens; never more than a burst.
-    openings: Vec<Foreseen>,
+    /// Hashes of the frontends that the newcomers of the burst at hand are sent to, and what was found out about each
+    /// newcomer; never more than a burst.
+    announced: Vec<u64>,
+    foreseen: Vec<Foreseen>,
     elsewhere: Elsewhere,
     strays: Strays,
     owners: Owners,
@@ -141,7 +146,8 @@ impl Engine {
             begun: None,
             rejects: RateLimit::new(config.rejects_per_second),
             icmp_errors: RateLimit::new(config.icmp_errors_per_second),
-            openings: Vec::with_capacity(BURST),
+            announced: Vec::with_capacity(BURST),
+            foreseen: Vec::with_capacity(BURST),
             elsewhere: Elsewhere::new(foreign),
             strays: Strays::new(),
             owners: Owners::new(config.workers, config.ports, config.secret),
@@ -155,12 +161,6 @@ impl Engine {
     #[inline]
     pub fn begin_burst(&mut self, now: Moment) {
         self.conntrack.begin_burst(now);
-    }
-
-    /// Every newcomer of the burst has been given to [`Self::welcome`].
-    #[inline]
-    pub fn end_burst(&mut self) {
-        self.openings.clear();
     }
 
     /// The packet whose first fragment came since this was asked last: those that were held for it may follow.
@@ -308,7 +308,7 @@ impl Engine {
         if let Destination::Service(found) =
             classify::destination(tables, tuple, true, *ports, *workers)
         {
-            tallies.add(found.row.place, Count::OneWay);
+            tallies.add(found.row().place, Count::OneWay);
         }
     }
 
@@ -386,7 +386,7 @@ impl Engine {
         let Tables { services, node, .. } = packet.tables;
         let client = tuple.src.ip();
         let decision = found.decide(client, &node.source(tuple.src), node.masquerade_all);
-        let (place, tallies) = (found.row.place, &self.config.tallies);
+        let (place, tallies) = (found.row().place, &self.config.tallies);
         let (choice, masquerade) = match decision {
             Decision::Forward { choice, masquerade } => (choice, masquerade),
             Decision::Reject => {
@@ -401,7 +401,7 @@ impl Engine {
             }
         };
         let Some((backend, id)) =
-            self.pick(found.row, choice, tuple, services.flow_hash(tuple), packet.now)
+            self.pick(found.row(), choice, tuple, services.flow_hash(tuple), packet.now)
         else {
             return self.reject(frame, arrival, packet);
         };

@@ -1,28 +1,44 @@
-//! Ordinary packets of unknown flows, a burst at a time: first it is decided for all where each goes, which asks for the
-//! memory that adding connections needs, then they are added and sent.
+//! Ordinary packets of unknown flows. Whose each is, is found out as it comes: [`Engine::announce`]. Those to Services wait
+//! until the burst is through, since to find out where one goes means to wait for memory again and again: each place
+//! names the next, the row, the list of backends, the backend, the connection's places in the table. So all take one
+//! step, which asks for what the next step reads, before any takes the next: [`Engine::foresee`]. Then connections are
+//! added and packets sent, one after another as they came: [`Engine::welcome`].
 //!
 //! Invariant: like the express way, it does byte for byte what [`Engine::decide`] would do, or nothing.
 
 use super::express::{Prepared, Sought};
+use super::family::Family;
 use super::*;
-use crate::conntrack::key::Key;
+use crate::conntrack::Opening;
+use crate::conntrack::key::{Key, KeyV4, KeyV6};
 use crate::rewrite;
 
 /// What an ordinary packet of an unknown flow is about to do.
 #[derive(Clone, Copy, Debug)]
 pub enum Prospect {
-    /// It opens a connection, and is the next to be given to [`Engine::welcome`].
-    Opens,
+    /// It is to a Service, and the next of those to be given to [`Engine::foresee`] and [`Engine::welcome`].
+    Waits,
     /// It is nobody's connection here, and done with.
     Done(Verdict),
     /// Anything else, as it came: see [`Engine::decide`].
     Refer,
 }
 
+/// What will be done with a newcomer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Foreseen {
+    /// It opens a connection, over IPv4,
+    V4(Way<KeyV4>),
+    /// or over IPv6.
+    V6(Way<KeyV6>),
+    /// Anything else: see [`Engine::decide`].
+    Refer,
+}
+
 /// A connection that the burst at hand opens, and the way of its first packet.
-#[derive(Debug)]
-pub(super) struct Foreseen {
-    opening: Opening,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way<K> {
+    opening: Opening<K>,
     hop: Hop,
     /// The largest segment that a SYN may announce.
     mss: Option<u16>,
@@ -30,48 +46,68 @@ pub(super) struct Foreseen {
     place: Place,
 }
 
+/// Who may answer the first packet of a connection.
+struct Candidates<'t> {
+    choice: &'t Choice,
+    /// What the choice depends on.
+    flow_hash: u64,
+    masquerade: bool,
+    state: State,
+    place: Place,
+}
+
 impl Engine {
-    /// Where an ordinary packet of an unknown flow goes.
-    pub fn foresee(
+    /// Finds out whose an ordinary packet of an unknown flow is, and is done with it unless it is to a Service.
+    pub fn announce(
         &mut self,
         frame: &mut impl Frame,
         prepared: &Prepared,
         arrival: &Arrival,
         tables: &Tables,
     ) -> Prospect {
-        let (v4, tuple, hash, flags) = match prepared {
-            Prepared::V4(Sought { lookup, flags, .. }) => {
-                (true, lookup.key.tuple(), lookup.hash, *flags)
-            }
-            Prepared::V6(Sought { lookup, flags, .. }) => {
-                (false, lookup.key.tuple(), lookup.hash, *flags)
-            }
-            Prepared::Other => return Prospect::Refer,
-        };
-        if wire::is_martian(v4, tuple.src, tuple.dst) || is_group(tuple.dst) {
+        match prepared {
+            Prepared::V4(sought) => self.announce_one(frame, sought, arrival, tables),
+            Prepared::V6(sought) => self.announce_one(frame, sought, arrival, tables),
+            Prepared::Other => Prospect::Refer,
+        }
+    }
+
+    #[inline]
+    fn announce_one<K: Family>(
+        &mut self,
+        frame: &mut impl Frame,
+        sought: &Sought<K>,
+        arrival: &Arrival,
+        tables: &Tables,
+    ) -> Prospect {
+        let Sought { lookup, flags, .. } = sought;
+        let tuple = lookup.key.tuple();
+        if wire::is_martian(K::V4, tuple.src, tuple.dst) || is_group(tuple.dst) {
             return Prospect::Refer;
         }
         let EngineConfig { ports, workers, worker, .. } = self.config;
         let opens = flags & (SYN | ACK) == SYN;
-        let destination = classify::destination(tables, &tuple, opens, ports, workers);
+        let end = tables.services.end_hash(&tuple);
+        let destination = match tables.services.find_hashed(&tuple, end) {
+            Some(found) => Destination::Service(found),
+            None => classify::beside_frontends(tables, &tuple, opens, ports, workers),
+        };
         if workers > 1 {
             let owner = self.owners.owner(tables, &destination, &tuple);
             if owner != worker {
-                self.remember_elsewhere(hash, flags, owner);
+                self.remember_elsewhere(lookup.hash, *flags, owner);
                 return Prospect::Done(Verdict::HandOver(owner));
             }
         }
         match destination {
             Destination::Service(found) => {
-                match self.opening(&tuple, hash, flags, &found, arrival, tables) {
-                    Some(()) => Prospect::Opens,
-                    None => Prospect::Refer,
-                }
+                found.prefetch_row();
+                self.announced.push(end);
+                Prospect::Waits
             }
-            Destination::Transit => {
-                // Whether a SYN announces too large segments is looked at on the whole way.
-                let clamped = flags & SYN != 0 && tables.fib.clamps_mss();
-                let sent = (!clamped).then(|| transit(frame, prepared, &tuple, tables)).flatten();
+            // Whether a SYN announces too large segments is looked at on the whole way.
+            Destination::Transit if flags & SYN == 0 || !tables.fib.clamps_mss() => {
+                let sent = transit(frame, sought, tables).map(Verdict::Forward);
                 sent.map_or(Prospect::Refer, Prospect::Done)
             }
             Destination::VipPortUnknown { cluster }
@@ -92,81 +128,171 @@ impl Engine {
         }
     }
 
-    /// Notes the connection that a packet to a Service opens, if it does so in the usual way.
-    #[inline]
-    fn opening(
+    /// Finds out where the packets that wait go, in the order in which they were announced.
+    pub fn foresee<'a>(
         &mut self,
-        tuple: &Tuple,
-        hash: u64,
-        flags: u8,
-        found: &Match<'_>,
+        newcomers: impl Iterator<Item = (&'a Prepared, &'a Arrival)> + Clone,
+        tables: &Tables,
+    ) {
+        let mut found: ArrayVec<Option<Match<'_>>, BURST> = ArrayVec::new();
+        for ((prepared, _), &end) in newcomers.clone().zip(&self.announced) {
+            found.push(match prepared {
+                Prepared::V4(sought) => self.frontend(&sought.lookup.key, end, tables),
+                Prepared::V6(sought) => self.frontend(&sought.lookup.key, end, tables),
+                Prepared::Other => None,
+            });
+        }
+        self.announced.clear();
+        found.iter().flatten().for_each(Match::prefetch_choice);
+        let mut candidates: ArrayVec<Option<Candidates<'_>>, BURST> = ArrayVec::new();
+        for ((prepared, _), found) in newcomers.clone().zip(&found) {
+            candidates.push(match (prepared, found) {
+                (Prepared::V4(sought), Some(found)) => self.candidates(sought, found, tables),
+                (Prepared::V6(sought), Some(found)) => self.candidates(sought, found, tables),
+                _ => None,
+            });
+        }
+        for Candidates { choice, flow_hash, .. } in candidates.iter().flatten() {
+            choice.prefetch_backend(*flow_hash);
+        }
+        self.foreseen.clear();
+        for ((prepared, arrival), candidates) in newcomers.zip(&candidates) {
+            let way = match (prepared, candidates) {
+                (Prepared::V4(sought), Some(candidates)) => {
+                    self.find_way(sought, candidates, arrival, tables)
+                }
+                (Prepared::V6(sought), Some(candidates)) => {
+                    self.find_way(sought, candidates, arrival, tables)
+                }
+                _ => None,
+            };
+            if way.is_none() {
+                self.foreseen.push(Foreseen::Refer);
+            }
+        }
+    }
+
+    /// The frontend of a packet that was announced: most have an address of their own, the others are node ports.
+    #[inline]
+    fn frontend<'t>(&self, key: &impl Key, end: u64, tables: &'t Tables) -> Option<Match<'t>> {
+        let tuple = key.tuple();
+        tables.services.find_hashed(&tuple, end).or_else(|| {
+            let node_port = tables.node.serves_node_ports(tuple.dst);
+            let v4 = tuple.dst.is_v4();
+            let found = tables.services.find_node_port(v4, tuple.dport, tuple.protocol);
+            found.filter(|_| node_port)
+        })
+    }
+
+    /// Who may answer a packet to a Service, if it opens a connection in the usual way.
+    #[inline]
+    fn candidates<'t, K: Family>(
+        &self,
+        sought: &Sought<K>,
+        found: &Match<'t>,
+        tables: &Tables,
+    ) -> Option<Candidates<'t>> {
+        let Sought { lookup, flags, .. } = sought;
+        let tuple = lookup.key.tuple();
+        let state = match tuple.protocol {
+            Protocol::Tcp => opening_segment(*flags)?,
+            _ => State::Unreplied,
+        };
+        // What its client was given before counts more than the flow.
+        if found.row().affinity.is_some() {
+            return None;
+        }
+        let Tables { services, node, .. } = tables;
+        let (client, source) = (tuple.src.ip(), node.source(tuple.src));
+        let decision = found.decide(client, &source, node.masquerade_all);
+        let Decision::Forward { choice, masquerade } = decision else { return None };
+        let flow_hash = services.key_hash(&lookup.key);
+        choice.prefetch(flow_hash);
+        let place = found.row().place;
+        self.config.tallies.prefetch(place);
+        Some(Candidates { choice, flow_hash, masquerade, state, place })
+    }
+
+    /// Notes the connection that a packet opens, and its way to the backend.
+    // Noted here, not returned: copying a value just written field by field stalls the copy.
+    #[inline]
+    fn find_way<K: Family>(
+        &mut self,
+        sought: &Sought<K>,
+        candidates: &Candidates<'_>,
         arrival: &Arrival,
         tables: &Tables,
     ) -> Option<()> {
-        let state = match tuple.protocol {
-            Protocol::Tcp => opening_segment(flags)?,
-            _ => State::Unreplied,
-        };
-        let Tables { services, node, .. } = tables;
-        let client = tuple.src.ip();
-        // What its client was given before counts more than the flow.
-        if found.row.affinity.is_some() {
-            return None;
-        }
-        let decision = found.decide(client, &node.source(tuple.src), node.masquerade_all);
-        let Decision::Forward { choice, masquerade } = decision else { return None };
-        let (backend, id) = choice.pick(services.flow_hash(tuple))?;
-        let mut to = Tuple { dst: backend.ip().into(), dport: backend.port(), ..*tuple };
+        let Candidates { choice, flow_hash, masquerade, state, place } = *candidates;
+        let Sought { lookup, ip_len, flags } = sought;
+        let (backend, id) = choice.pick(flow_hash)?;
+        let mut to = lookup.key.redirected(backend)?;
         // Only what can be sent at once: no route, no neighbour and this very host need more thought.
-        let hop = *hop(tables, &to);
-        if hop.mtu == 0 {
+        let hop = *to.hop(&tables.fib);
+        if *ip_len > hop.mtu {
             return None;
         }
-        if masquerade || to.dst == tuple.src {
-            to.src = self.masquerade_address(tables, &to, hop.port)?;
-            let near = self.near_ports(tables, &to, hop.port, low32(hash)).next();
-            to.sport = near.or_else(|| self.own_ports(tables, low32(hash)).next())?;
+        if masquerade || to.is_to_itself() {
+            let mut seen = to.tuple();
+            seen.src = self.masquerade_address(tables, &seen, hop.port)?;
+            let near = self.near_ports(tables, &seen, hop.port, low32(lookup.hash)).next();
+            seen.sport = near.or_else(|| self.own_ports(tables, low32(lookup.hash)).next())?;
+            to = K::of(&seen);
         }
-        let opening = self.conntrack.foresee(tuple, hash, &to, state, id);
-        opening.hashes.iter().for_each(|&hash| self.elsewhere.prefetch(hash));
-        let place = found.row.place;
-        self.config.tallies.prefetch(place);
+        let opening = self.conntrack.foresee(to, state, id);
+        self.elsewhere.prefetch(lookup.hash);
+        self.elsewhere.prefetch(opening.reply_hash);
         let syn = flags & SYN != 0;
-        let mss = if syn { tables.fib.mss([arrival.port, hop.port], to.dst.is_v4()) } else { None };
-        self.openings.push(Foreseen { opening, hop, mss, place });
+        let mss = if syn { tables.fib.mss([arrival.port, hop.port], K::V4) } else { None };
+        self.foreseen.push(K::foreseen(Way { opening, hop, mss, place }));
         Some(())
     }
 
-    /// Adds the connection that was foreseen as number `newcomer` of the burst, and sends its first packet: the port to
-    /// leave by. `None`, and no change, if it can't.
+    /// Adds the connection that was foreseen as number `newcomer` of those that wait, and sends its first packet: the port
+    /// to leave by. `None`, and no change, if it can't.
     pub fn welcome(
         &mut self,
         frame: &mut impl Frame,
         prepared: &Prepared,
         newcomer: usize,
     ) -> Option<PortId> {
-        let Foreseen { opening, hop, mss, place } = self.openings.get(newcomer)?;
-        let (Prepared::V4(Sought { ip_len, .. }) | Prepared::V6(Sought { ip_len, .. })) = prepared
-        else {
-            return None;
-        };
-        if *ip_len > hop.mtu || !self.conntrack.open(opening) {
+        let Self { config, conntrack, foreseen, elsewhere, .. } = self;
+        // In place: copying them stalls.
+        match (foreseen.get(newcomer)?, prepared) {
+            (Foreseen::V4(way), Prepared::V4(sought)) => {
+                way.open(frame, sought, conntrack, elsewhere, &config.tallies)
+            }
+            (Foreseen::V6(way), Prepared::V6(sought)) => {
+                way.open(frame, sought, conntrack, elsewhere, &config.tallies)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<K: Family> Way<K> {
+    /// Adds the connection, and sends its first packet on: the port to leave by.
+    #[inline]
+    fn open(
+        &self,
+        frame: &mut impl Frame,
+        sought: &Sought<K>,
+        conntrack: &mut Conntrack,
+        elsewhere: &mut Elsewhere,
+        tallies: &Tallies,
+    ) -> Option<PortId> {
+        let Sought { lookup, ip_len, .. } = sought;
+        let Self { opening, hop, mss, place } = self;
+        if !conntrack.open(&lookup.key, lookup.hash, opening) {
             return None;
         }
-        self.config.tallies.add(*place, Count::Connections);
-        opening.hashes.iter().for_each(|&hash| self.elsewhere.forget(hash));
+        tallies.add(*place, Count::Connections);
+        elsewhere.forget(lookup.hash);
+        elsewhere.forget(opening.reply_hash);
         let bytes = frame.bytes_mut();
-        match prepared {
-            Prepared::V4(Sought { lookup, .. }) => {
-                rewrite::ordinary_v4(bytes, &lookup.key, &Key::of(&opening.to), &hop.ethernet)?;
-            }
-            Prepared::V6(Sought { lookup, .. }) => {
-                rewrite::ordinary_v6(bytes, &lookup.key, &Key::of(&opening.to), &hop.ethernet)?;
-            }
-            Prepared::Other => return None,
-        }
+        lookup.key.rewrite(bytes, &opening.to, &hop.ethernet)?;
         if let Some(most) = *mss {
-            let header = if opening.to.dst.is_v4() { 20 } else { 40 };
+            let header = if K::V4 { 20 } else { 40 };
             let (l4, end) = (ethernet::HEADER + header, ethernet::HEADER + usize::from(*ip_len));
             rewrite::clamp_mss(bytes, l4, end, most);
         }
@@ -174,26 +300,16 @@ impl Engine {
     }
 }
 
-/// Sends on what is no Service's.
-fn transit(
+/// Sends on what is no Service's: the port to leave by.
+fn transit<K: Family>(
     frame: &mut impl Frame,
-    prepared: &Prepared,
-    tuple: &Tuple,
+    sought: &Sought<K>,
     tables: &Tables,
-) -> Option<Verdict> {
-    let hop = hop(tables, tuple);
-    match prepared {
-        Prepared::V4(Sought { ip_len, .. }) if *ip_len <= hop.mtu => {
-            rewrite::hop_v4(frame.bytes_mut(), &hop.ethernet)?;
-        }
-        Prepared::V6(Sought { ip_len, .. }) if *ip_len <= hop.mtu => {
-            rewrite::hop_v6(frame.bytes_mut(), &hop.ethernet)?;
-        }
-        _ => return None,
+) -> Option<PortId> {
+    let hop = sought.lookup.key.hop(&tables.fib);
+    if sought.ip_len > hop.mtu {
+        return None;
     }
-    Some(Verdict::Forward(hop.port))
-}
-
-fn hop<'a>(tables: &'a Tables, to: &Tuple) -> &'a Hop {
-    if to.dst.is_v4() { tables.fib.hop_v4(&Key::of(to)) } else { tables.fib.hop_v6(&Key::of(to)) }
+    K::pass_on(frame.bytes_mut(), &hop.ethernet)?;
+    Some(hop.port)
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use crate::flow::{Address, Protocol};
 use crate::hash::{HashKey, high32, low32, reduce};
+use crate::prefetch::prefetch;
 
 /// Table sizes: primes, each good for up to a hundredth of it of backends at about 1 % imbalance.
 const SIZES: [usize; 6] = [251, 1021, 4093, 16_381, 65_521, 262_139];
@@ -45,7 +46,20 @@ impl Maglev {
     #[must_use]
     #[inline]
     pub fn choose(&self, hash: u64) -> Option<usize> {
-        self.slots.get(reduce(high32(hash), self.slots.len())).map(|&index| usize::from(index))
+        self.slot(hash).map(|&index| usize::from(index))
+    }
+
+    /// Asks for what [`Self::choose`] reads.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        if let Some(slot) = self.slot(hash) {
+            prefetch(slot);
+        }
+    }
+
+    #[inline]
+    fn slot(&self, hash: u64) -> Option<&u16> {
+        self.slots.get(reduce(high32(hash), self.slots.len()))
     }
 }
 

@@ -16,8 +16,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::flow::{Address, Protocol};
+use crate::conntrack::key::Key;
+use crate::flow::{Address, Protocol, Tuple};
 use crate::hash::HashKey;
+use crate::prefetch::prefetch_whole;
 use crate::verdict::DropReason;
 use backends::{BackendId, Backends};
 use maglev::Maglev;
@@ -170,6 +172,21 @@ impl Choice {
         self.backends.get(self.maglev.choose(hash)?).copied()
     }
 
+    /// Asks for what [`Self::pick`] reads first.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.maglev.prefetch(hash);
+    }
+
+    /// Once that has come: asks for what is read then.
+    #[inline]
+    pub fn prefetch_backend(&self, hash: u64) {
+        let index = self.maglev.choose(hash);
+        if let Some(backend) = index.and_then(|index| self.backends.get(index)) {
+            prefetch_whole(backend);
+        }
+    }
+
     /// The backend whose id has this index, if it is in the list. Looks through all of it: for affinity only.
     #[must_use]
     pub fn with_index(&self, index: usize) -> Option<(SocketAddr, BackendId)> {
@@ -231,12 +248,34 @@ pub enum Decision<'a> {
 /// A frontend that was found.
 #[derive(Clone, Copy, Debug)]
 pub struct Match<'a> {
-    /// The row behind it.
-    pub row: &'a Row,
     entry: &'a Entry,
 }
 
 impl<'a> Match<'a> {
+    /// The row behind it.
+    #[must_use]
+    #[inline]
+    pub fn row(&self) -> &'a Row {
+        &self.entry.row
+    }
+
+    /// Asks for the row.
+    #[inline]
+    pub fn prefetch_row(&self) {
+        prefetch_whole(&*self.entry.row);
+    }
+
+    /// Once that has come: asks for the list that clients are most likely sent to.
+    #[inline]
+    pub fn prefetch_choice(&self) {
+        let Entry { class, row, .. } = self.entry;
+        let local = match class {
+            Class::Cluster => &row.internal_local,
+            Class::External => &row.external_local,
+        };
+        prefetch_whole(&**local.as_ref().unwrap_or(&row.cluster));
+    }
+
     /// Which policies apply.
     #[must_use]
     pub fn class(&self) -> Class {
@@ -259,9 +298,9 @@ impl<'a> Match<'a> {
     #[must_use]
     pub fn local(&self, source: &impl Source) -> Option<&'a Choice> {
         match self.entry.class {
-            Class::Cluster => self.row.internal_local.as_deref(),
+            Class::Cluster => self.row().internal_local.as_deref(),
             Class::External => {
-                let local = self.row.external_local.as_deref()?;
+                let local = self.row().external_local.as_deref()?;
                 // Short circuit (VER-2, VER-3): as if the packet had left to the balancer and come back.
                 (!source.is_pod() && !source.is_node()).then_some(local)
             }
@@ -271,21 +310,22 @@ impl<'a> Match<'a> {
     /// What upstream decides by destination, policy and source (VER), in its order: source ranges (LSR), no endpoints
     /// (REJ-1), the policy's list, an empty list (REJ-2, REJ-3).
     #[must_use]
+    #[inline]
     pub fn decide(
         &self,
         client: IpAddr,
         source: &impl Source,
         masquerade_all: bool,
     ) -> Decision<'a> {
-        let Entry { class, allowed_sources, .. } = self.entry;
+        let Entry { class, allowed_sources, row, .. } = self.entry;
         if !allowed_sources.is_empty() && !allowed_sources.iter().any(|net| net.contains(&client)) {
             return Decision::Drop(DropReason::SourceNotAllowed);
         }
-        if !self.row.has_endpoints {
+        if !row.has_endpoints {
             return Decision::Reject;
         }
         let local = self.local(source);
-        let choice = local.unwrap_or(&self.row.cluster);
+        let choice = local.unwrap_or(&row.cluster);
         if choice.backends.is_empty() {
             return Decision::Drop(match class {
                 Class::Cluster => DropReason::NoLocalEndpointInternal,
@@ -296,7 +336,7 @@ impl<'a> Match<'a> {
             Class::Cluster => masquerade_all || (source.has_detector() && !source.is_pod()),
             // Of those that come in short circuit the node is hidden, pods are not.
             Class::External => {
-                self.row.external_local.is_none() || (local.is_none() && !source.is_pod())
+                row.external_local.is_none() || (local.is_none() && !source.is_pod())
             }
         };
         Decision::Forward { choice, masquerade }
@@ -321,7 +361,21 @@ impl ServiceTable {
     #[must_use]
     pub fn find(&self, address: Address, port: u16, protocol: Protocol) -> Option<Match<'_>> {
         let end = End { address, port, protocol };
-        self.frontends.get(self.hash(&end), &end).map(|entry| Match { row: &entry.row, entry })
+        self.frontends.get(self.hash(&end), &end).map(|entry| Match { entry })
+    }
+
+    /// The hash of the address and port that a flow goes to.
+    #[must_use]
+    #[inline]
+    pub fn end_hash(&self, flow: &Tuple) -> u64 {
+        self.hash(&destination(flow))
+    }
+
+    /// The frontend at exactly the address and port that a flow goes to, by their [`Self::end_hash`].
+    #[must_use]
+    #[inline]
+    pub fn find_hashed(&self, flow: &Tuple, hash: u64) -> Option<Match<'_>> {
+        self.frontends.get(hash, &destination(flow)).map(|entry| Match { entry })
     }
 
     /// The node port of this number. The caller has checked that the address is a selected node address (NPT-2).
@@ -382,13 +436,24 @@ impl ServiceTable {
 
     /// The fleet-wide hash of a client's flow, for choosing a backend.
     #[must_use]
-    pub fn flow_hash(&self, tuple: &crate::flow::Tuple) -> u64 {
+    pub fn flow_hash(&self, tuple: &Tuple) -> u64 {
         self.key.tuple(tuple)
+    }
+
+    /// The same, of a flow as it stands in headers.
+    #[must_use]
+    #[inline]
+    pub fn key_hash(&self, key: &impl Key) -> u64 {
+        key.hash(&self.key)
     }
 
     fn hash(&self, end: &End) -> u64 {
         self.key.end(end.address, end.port, end.protocol)
     }
+}
+
+fn destination(flow: &Tuple) -> End {
+    End { address: flow.dst, port: flow.dport, protocol: flow.protocol }
 }
 
 fn unspecified(v4: bool) -> Address {

@@ -161,12 +161,13 @@ impl Twins {
             Ok(port) => Some(Verdict::Forward(port)),
             Err(Stop::Refer) => None,
             Err(Stop::Unknown) => {
-                match self.quick.foresee(&mut one, &prepared, &arrival, &self.tables) {
+                match self.quick.announce(&mut one, &prepared, &arrival, &self.tables) {
                     Prospect::Refer => None,
                     Prospect::Done(verdict) => Some(verdict),
-                    Prospect::Opens => {
+                    Prospect::Waits => {
+                        let waiting = [(&prepared, &arrival)].into_iter();
+                        self.quick.foresee(waiting, &self.tables);
                         let port = self.quick.welcome(&mut one, &prepared, 0);
-                        self.quick.end_burst();
                         self.welcomed += usize::from(port.is_some());
                         port.map(Verdict::Forward)
                     }

@@ -7,7 +7,7 @@ use dataplane::tables::MasqueradePorts;
 use dataplane::verdict::DropReason::*;
 
 use super::*;
-use crate::support::gateway::{FAMILIES, Family, IN, IN_MAC, PODS, at};
+use crate::support::gateway::{FAMILIES, Family, IN, IN_MAC, OUT, OUT_MAC, PODS, ROUTER, at};
 use crate::support::packet::*;
 
 pub fn cases() -> Vec<Case> {
@@ -33,6 +33,8 @@ pub fn cases() -> Vec<Case> {
             direct_and_by_vip(f, true),
             direct_and_by_vip(f, false),
             two_vips_one_backend(f),
+            backends_calls_in_one_burst(f),
+            alike_to_a_backend_in_one_burst(f),
             half_open_are_evicted(f),
             established_never_are(f),
             idle_times(f),
@@ -390,6 +392,40 @@ fn small(case: Case) -> Case {
         setup.conntrack.connections_v6 = 100;
         setup.node.masquerade_ports = MasqueradePorts(40_000..=49_999);
     })
+}
+
+/// What looks like a reply that nobody remembers is of a connection that a frame before it has opened.
+fn backends_calls_in_one_burst(f: Family) -> Case {
+    named("a backend's own connection comes in one burst", f)
+        .service("ns/web", &[web(f, Tcp, &[0])])
+        .then(move |gateway| {
+            let before = gateway.totals();
+            let segments = [SYN, ACK, ACK | PSH]
+                .map(|flags| tcp(at(f.backends[0], 8080), at(f.client, 443)).flags(flags));
+            for segment in &segments {
+                gateway.put(0, IN, &segment.clone().macs(PODS, IN_MAC).frame());
+            }
+            gateway.poll();
+            let sent = segments.map(|segment| sent_out(segment.ttl(63)));
+            assert_eq!(gateway.collect(&before), sent);
+            assert_eq!(gateway.connections(), 1);
+        })
+}
+
+/// A segment to a backend, and one that becomes a segment of the same flow: the backend sees them in their order.
+fn alike_to_a_backend_in_one_burst(f: Family) -> Case {
+    named("a backend is sent to, and a Service, by the same client in one burst", f)
+        .service("ns/web", &[web(f, Tcp, &[0])])
+        .handshake(f, 0)
+        .then(move |gateway| {
+            let before = gateway.totals();
+            let direct = tcp(at(f.client, 5000), at(f.backends[0], 8080)).flags(PSH);
+            for packet in [&direct, &segment(f, ACK)] {
+                gateway.put(0, OUT, &packet.clone().macs(ROUTER, OUT_MAC).frame());
+            }
+            gateway.poll();
+            assert_eq!(gateway.collect(&before), [sent_in(direct.ttl(63)), segment_at(f, 0, ACK)]);
+        })
 }
 
 /// Whoever has not been answered makes room.

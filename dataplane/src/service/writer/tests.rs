@@ -29,7 +29,7 @@ fn row(name: &str, vip: u8, endpoints: &[u8]) -> ServicePort {
 
 fn finds(writer: &ServiceWriter, last: u8) -> Option<Arc<str>> {
     let found = writer.table.find(Address::from(at(last).ip()), 80, Protocol::Tcp)?;
-    Some(found.row.name.clone())
+    Some(found.row().name.clone())
 }
 
 #[test]
