@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use control::config::Idle;
+use control::kernel::bell::Bells;
 use core_affinity::CoreId;
 use dataplane::clock::Moment;
 use dataplane::counters::WorkerCounters;
@@ -40,6 +41,8 @@ pub struct Post {
     pub idle: Idle,
     /// Its counters, for the cycles.
     pub counters: Arc<WorkerCounters>,
+    /// Rung when it has something for the control thread.
+    pub bells: Bells,
 }
 
 impl Workers {
@@ -88,6 +91,7 @@ fn run(mut worker: Worker<QueuePair>, post: &Post, eal: &Eal, stop: &AtomicBool)
     let cycles_per_milli = (eal.tsc_hz() / 1000).max(1);
     let work = &post.counters.work;
     let mut empty: u32 = 0;
+    let mut told = 0;
     let mut before = cycles();
     while !stop.load(Ordering::Relaxed) {
         let frames = turn(&mut worker, Moment(before / cycles_per_milli), &post.counters);
@@ -96,6 +100,12 @@ fn run(mut worker: Worker<QueuePair>, post: &Post, eal: &Eal, stop: &AtomicBool)
         before = after;
         work.polls.add(1);
         work.cycles.add(spent);
+        // Frames for the kernel, and frames that wait for a next hop.
+        let tidings = work.punted.get() + work.parked.get();
+        if tidings != told {
+            told = tidings;
+            post.bells.ring();
+        }
         if frames > 0 {
             work.busy_polls.add(1);
             work.busy_cycles.add(spent);

@@ -12,6 +12,7 @@ use control::config::{Config, Device, Source};
 use control::control::{Control, Handle, Update};
 use control::dns::{Counters, Dns, DnsError};
 use control::events::{self, Sink};
+use control::kernel::bell::Bells;
 use control::kernel::mirror::Mirror;
 use control::kernel::twin::{Queues, Twin, TwinConfig};
 use control::kernel::{self, KernelError, resolve, routes, underlay};
@@ -172,6 +173,7 @@ impl Plane {
         publisher: Publisher<Tables>,
         first: Tables,
         rings: &KernelPath<Mbuf>,
+        bells: &Bells,
         pool: &Arc<Mempool>,
     ) -> Self {
         let Prepared { netlink, twins, mirror, host, source, events, dns } = prepared;
@@ -185,13 +187,14 @@ impl Plane {
         tasks.spawn_local(ends("kernel mirror", mirror.run(sender)));
         let indices = twins.iter().map(Twin::index).collect();
         let wanted = rings.wanted.clone();
-        let resolver = resolve::run(netlink, indices, wanted, specs.clone(), Arc::default());
+        let bell = bells.resolver.clone();
+        let resolver = resolve::run(netlink, indices, wanted, bell, specs.clone(), Arc::default());
         tasks.spawn_local(ends("resolver", resolver));
         tasks.spawn_local(ends("table feed", feed(host, specs, handle.clone())));
 
         for (port, twin) in twins.into_iter().enumerate() {
-            let queues =
-                Queues { punts: rings.punts[port].clone(), injects: rings.injects[port].clone() };
+            let (punts, injects) = (rings.punts[port].clone(), rings.injects[port].clone());
+            let queues = Queues { punts, injects, bell: bells.twins[port].clone() };
             let pool = pool.clone();
             let alloc = move |bytes: &[u8]| pool.frame(bytes);
             let twin = async move {

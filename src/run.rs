@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use control::admin::{Admin, AdminError, Servers, WorkerFacts};
 use control::config::Config;
+use control::kernel::bell::Bells;
 use crossbeam::queue::ArrayQueue;
 use dataplane::affinity::Affinity;
 use dataplane::conntrack::ConntrackConfig;
@@ -91,6 +92,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     core_affinity::set_for_current(core_affinity::CoreId { id: main_core });
 
     let kernel = kernel_path(config.ports.len());
+    let bells = Bells::new(config.ports.len());
     let local = LocalSet::new();
     let prepared = local.block_on(&runtime, Prepared::new(config, &hardware.macs()))?;
     let first = prepared.tables(config);
@@ -125,13 +127,17 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         facts.push(WorkerFacts { core, counters: counters.clone(), tallies });
         let worker: Worker<QueuePair> =
             Worker::new(id, queues, engine, reader, links, kernel.clone(), counters.clone());
-        workers.push((worker, Post { core, idle: config.workers.idle, counters }));
+        workers.push((
+            worker,
+            Post { core, idle: config.workers.idle, counters, bells: bells.clone() },
+        ));
     }
     let workers = Workers::start(&hardware.eal, workers).map_err(RunError::Threads)?;
     info!(?cores, main_core, "vipgate forwards");
 
     let outcome = local.block_on(&runtime, async {
-        let plane = Plane::start(config, prepared, publisher, first, &kernel, &hardware.pool);
+        let plane =
+            Plane::start(config, prepared, publisher, first, &kernel, &bells, &hardware.pool);
         let (control, dns) = (plane.control.clone(), plane.dns.clone());
         let events = plane.events.clone();
         let admin = Arc::new(Admin::new(facts, hardware.devices(), control, dns, events));

@@ -5,11 +5,13 @@
 //! - [`twin`]: a TAP device per port; frames between the workers' queues and the kernel.
 //! - [`routes`]: static routes of the configuration, put into the kernel.
 //! - [`mirror`]: kernel state read by netlink, as a [`dataplane::fib::FibSpec`].
+//! - [`bell`]: how workers wake those who look at their queues.
 //! - [`resolve`]: asks the kernel for the MAC addresses of next hops and keeps them fresh.
 //!
 //! Invariants: workers never wait for anything here, all queues are bounded; whatever is lost is counted or read again.
 //! Everything runs on the control thread, in the network namespace of the process, and needs CAP_NET_ADMIN there.
 
+pub mod bell;
 mod message;
 pub mod mirror;
 mod observed;

@@ -26,8 +26,10 @@ use rtnetlink::packet_route::neighbour::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::debug;
+
+use super::bell::{Bell, Pace};
 
 /// A next hop: the port and the address on its link.
 pub type NextHop = (PortId, Address);
@@ -40,8 +42,6 @@ const REPEAT: Duration = Duration::from_secs(1);
 const REFRESH: Duration = Duration::from_secs(20);
 /// An address that did not resolve is forgotten after this time.
 const FORGET: Duration = Duration::from_secs(3);
-/// Pause between two looks at the queue.
-const PAUSE: Duration = Duration::from_millis(5);
 /// Requests handled before other tasks get their turn.
 const BATCH: usize = 64;
 
@@ -62,14 +62,16 @@ pub async fn run(
     netlink: Handle,
     twins: Vec<u32>,
     requests: Arc<ArrayQueue<NextHop>>,
+    bell: Arc<Bell>,
     mut specs: watch::Receiver<Arc<FibSpec>>,
     counters: Arc<ResolverCounters>,
 ) {
     let mut watched = Watched::default();
     let (mut gateways, mut resolved) = known(&specs.borrow_and_update());
     let mut next_check = Instant::now();
+    let mut pace = Pace::new(bell);
     loop {
-        sleep(PAUSE).await;
+        pace.wait().await;
         let now = Instant::now();
         match specs.has_changed() {
             Ok(true) => {
@@ -90,6 +92,7 @@ pub async fn run(
                 }
             }
         }
+        pace.found(!due.is_empty());
         if now >= next_check {
             next_check = now + REPEAT;
             due.extend(watched.refresh(&resolved, now));

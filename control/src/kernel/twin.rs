@@ -11,7 +11,6 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 use dataplane::fib::{Mac, MssClamp};
@@ -23,15 +22,12 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 use tracing::{debug, info, warn};
 use tun_rs::{AsyncDevice, DeviceBuilder, Layer};
 
+use super::bell::{Bell, Pace};
 use super::mirror::MirroredPort;
 use super::{KernelError, io_error};
 
 /// Frames moved per direction before other tasks get their turn.
 const BATCH: usize = 256;
-/// Pause between two looks at the punt queue while frames come.
-const BUSY: Duration = Duration::from_millis(1);
-/// Pause between two looks at the punt queue when it was empty.
-const IDLE: Duration = Duration::from_millis(2);
 /// Ethernet header and two VLAN tags.
 const LINK_HEADERS: usize = 22;
 
@@ -57,6 +53,8 @@ pub struct Queues<F> {
     pub punts: Arc<ArrayQueue<F>>,
     /// Frames from the kernel; a worker pops and sends them out of the port.
     pub injects: Arc<ArrayQueue<F>>,
+    /// Rings when frames for the kernel came.
+    pub bell: Arc<Bell>,
 }
 
 /// What happened to frames; read at any time.
@@ -163,35 +161,39 @@ impl Twin {
         counters: Arc<TwinCounters>,
     ) -> KernelError {
         let mut buffer = vec![0; usize::from(self.config.mtu) + LINK_HEADERS];
-        let mut pause = IDLE;
+        let mut pace = Pace::new(queues.bell);
         loop {
             tokio::select! {
                 // An error state shows in the read below.
                 _ = self.device.readable() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = pace.wait() => {}
             }
-            if let Err(source) = self.inject(&mut buffer, &queues.injects, &alloc, &counters) {
-                return KernelError::Lost { device: self.config.name, source };
-            }
-            pause = if self.punt(&queues.punts, &counters) == 0 { IDLE } else { BUSY };
+            let injected = match self.inject(&mut buffer, &queues.injects, &alloc, &counters) {
+                Ok(injected) => injected,
+                Err(source) => return KernelError::Lost { device: self.config.name, source },
+            };
+            // What the kernel sends is mostly answered.
+            pace.found(self.punt(&queues.punts, &counters) + injected > 0);
         }
     }
 
-    /// Kernel to workers.
+    /// Kernel to workers; returns the number of frames read.
     fn inject<F: Frame>(
         &self,
         buffer: &mut [u8],
         injects: &ArrayQueue<F>,
         alloc: &impl Fn(&[u8]) -> Option<F>,
         counters: &TwinCounters,
-    ) -> io::Result<()> {
-        for _ in 0..BATCH {
+    ) -> io::Result<usize> {
+        let mut read = 0;
+        while read < BATCH {
             let len = match self.device.try_recv(buffer) {
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
+            read += 1;
             let outcome = match alloc(&buffer[..len]).map(|frame| injects.push(frame)) {
                 None => &counters.alloc_failed,
                 Some(Err(_full)) => &counters.inject_full,
@@ -199,7 +201,7 @@ impl Twin {
             };
             outcome.fetch_add(1, Relaxed);
         }
-        Ok(())
+        Ok(read)
     }
 
     /// Workers to kernel; returns the number of frames taken from the queue.

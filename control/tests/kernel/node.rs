@@ -78,11 +78,16 @@ impl Node {
             netlink.clone(),
             vec![index],
             Arc::clone(&requests),
+            Arc::default(),
             specs.clone(),
             Arc::clone(&resolver),
         ));
         let counters = Arc::new(TwinCounters::default());
-        let queues = Queues { punts: Arc::clone(&punts), injects: Arc::clone(&injects) };
+        let queues = Queues {
+            punts: Arc::clone(&punts),
+            injects: Arc::clone(&injects),
+            bell: Arc::default(),
+        };
         let alloc = |bytes: &[u8]| Some(MemoryFrame::new(bytes));
         tokio::spawn(twin.run(queues, alloc, Arc::clone(&counters)));
         Self { netlink, index, punts, injects, counters, specs, requests, resolver }

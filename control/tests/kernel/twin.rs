@@ -88,7 +88,7 @@ async fn gone() {
     let twin = Twin::create(&netlink, config(&[])).await.expect("a twin");
     let index = twin.index();
     let queue = || Arc::new(ArrayQueue::<MemoryFrame>::new(1));
-    let queues = Queues { punts: queue(), injects: queue() };
+    let queues = Queues { punts: queue(), injects: queue(), bell: Arc::default() };
     let running = tokio::spawn(twin.run(queues, |_| None, Arc::default()));
     netlink.link().del(index).execute().await.expect("deleted");
     let error = within(running).await.expect("no panic");
