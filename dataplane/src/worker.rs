@@ -3,6 +3,9 @@
 //! A worker owns one queue of every port and everything it decides with; it shares nothing but rings and counters.
 //! [`Worker::poll`] is one turn and does a bounded amount of work. No lock, no allocation, no system call, no log.
 
+mod port;
+mod waiting;
+
 use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use crossbeam::queue::ArrayQueue;
 use crate::clock::Moment;
 use crate::counters::WorkerCounters;
 use crate::engine::{Arrival, Engine, Origin, Prepared, Prospect, Stop};
-use crate::fib::{PortId, Route};
+use crate::fib::PortId;
 use crate::flow::Address;
 use crate::handoff::{Batch, Handed, Links};
 use crate::held::Held;
@@ -22,11 +25,8 @@ use crate::snapshot::Reader;
 use crate::stages::{Stage, Stopwatch};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::ethernet;
-
-/// Frames that may wait for a next hop at a time, and how long each may.
-const PARKED: usize = 64;
-const PARK_MILLIS: u64 = 1_000;
+use port::Port;
+use waiting::{PARKED, Parked};
 
 /// Rings between the workers and the control thread.
 #[derive(Debug)]
@@ -78,32 +78,12 @@ enum Others {
     Most,
 }
 
-/// The worker's queue of a port, and the frames about to leave by it.
-#[derive(Debug)]
-struct Port<N: Nic> {
-    id: PortId,
-    queue: N,
-    outbox: Burst<N::Frame>,
-    /// Of all frames in it.
-    bytes: usize,
-    /// Bit n says that frame n of the outbox is an answer.
-    answers: u32,
-}
-
 /// A frame of an unknown flow to a Service.
 #[derive(Debug)]
 struct Newcomer<F> {
     frame: F,
     arrival: Arrival,
     lane: usize,
-}
-
-#[derive(Debug)]
-struct Parked<F> {
-    frame: F,
-    port: PortId,
-    destination: Address,
-    until: Moment,
 }
 
 impl<N: Nic> Worker<N> {
@@ -118,8 +98,7 @@ impl<N: Nic> Worker<N> {
         kernel: KernelPath<N::Frame>,
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        let port = |(id, queue)| Port { id, queue, outbox: Burst::new(), bytes: 0, answers: 0 };
-        let ports = (0..).zip(queues).map(port).collect();
+        let ports = (0..).zip(queues).map(|(id, queue)| Port::new(id, queue)).collect();
         Self {
             id,
             ports,
@@ -443,9 +422,7 @@ impl<N: Nic> Worker<N> {
     }
 
     fn answer(&mut self, frame: N::Frame, port: PortId) {
-        self.send(frame, port);
-        let Port { outbox, answers, .. } = &mut self.ports[usize::from(port)];
-        *answers |= 1 << (outbox.len() - 1);
+        self.ports[usize::from(port)].answer(frame, &self.counters);
     }
 
     fn drop(&mut self, frame: N::Frame, reason: DropReason) {
@@ -465,44 +442,6 @@ impl<N: Nic> Worker<N> {
         for handed in batch {
             self.drop(handed.frame, DropReason::HandoverFull);
         }
-    }
-
-    /// Keeps a frame until its next hop is known, for a bounded time and number; the kernel is asked to find out.
-    fn park(
-        &mut self,
-        frame: N::Frame,
-        port: PortId,
-        next_hop: Address,
-        destination: Address,
-        now: Moment,
-    ) {
-        // A full queue of wishes is no loss: the next packet asks again.
-        let _ = self.kernel.wanted.push((port, next_hop));
-        if self.parked.is_full() {
-            return self.drop(frame, DropReason::NeighborUnresolved);
-        }
-        self.parked.push(Parked { frame, port, destination, until: now.after(PARK_MILLIS) });
-        self.counters.work.parked.set(self.parked.len() as u64);
-    }
-
-    /// Keeps a later fragment until the first one comes, for a bounded time and number.
-    fn hold(&mut self, frame: N::Frame, arrival: Arrival, packet: u64, now: Moment) {
-        if let Some(oldest) = self.held.add(packet, frame, arrival, now) {
-            self.drop(oldest, DropReason::FragmentOverflow);
-        }
-        self.counters.work.held.set(self.held.len() as u64);
-    }
-
-    /// The first fragment has gone its way: those that were held for it follow, in the order in which they came.
-    #[cold]
-    fn release(&mut self, packet: u64, now: Moment) {
-        // Counted before, so that it ends even if one is held again.
-        for _ in 0..self.held.count(packet) {
-            if let Some((frame, arrival)) = self.held.release(packet) {
-                self.handle(frame, arrival, now);
-            }
-        }
-        self.counters.work.held.set(self.held.len() as u64);
     }
 
     /// The bounded extra of a turn, once a millisecond: parked and held frames, expiry, counters.
@@ -527,34 +466,8 @@ impl<N: Nic> Worker<N> {
         counters.one_way.set(self.engine.one_way);
     }
 
-    fn retry_parked(&mut self, now: Moment) {
-        for mut parked in mem::take(&mut self.parked) {
-            match self.tables.get().fib.route(parked.destination) {
-                Route::Egress { port, mac } if port == parked.port => {
-                    let own = self.tables.get().fib.port(port).mac;
-                    ethernet::address(parked.frame.bytes_mut(), mac, own);
-                    self.send(parked.frame, port);
-                }
-                _ if parked.until <= now => self.drop(parked.frame, DropReason::NeighborUnresolved),
-                _ => self.parked.push(parked),
-            }
-        }
-        self.counters.work.parked.set(self.parked.len() as u64);
-    }
-
-    fn drop_held(&mut self, now: Moment) {
-        while let Some(frame) = self.held.expired(now) {
-            self.drop(frame, DropReason::FragmentUnknown);
-        }
-        self.counters.work.held.set(self.held.len() as u64);
-    }
-
     fn flush(&mut self) {
-        for port in &mut self.ports {
-            if !port.outbox.is_empty() {
-                port.transmit(&self.counters);
-            }
-        }
+        self.ports.iter_mut().for_each(|port| port.flush(&self.counters));
         while let Some(refused) = self.links.flush() {
             self.refused(refused);
         }
@@ -565,62 +478,9 @@ impl<N: Nic> Worker<N> {
     }
 }
 
-impl<N: Nic> Port<N> {
-    #[inline]
-    fn send(&mut self, frame: N::Frame, counters: &WorkerCounters) {
-        let bytes = frame.bytes().len();
-        if let Err(full) = self.outbox.try_push(frame) {
-            self.transmit(counters);
-            self.outbox.push(full.element());
-        }
-        self.bytes += bytes;
-    }
-
-    /// A whole burst, of so many bytes.
-    #[inline]
-    fn send_all(&mut self, frames: &mut Burst<N::Frame>, bytes: usize, counters: &WorkerCounters) {
-        if self.outbox.is_empty() {
-            mem::swap(&mut self.outbox, frames);
-            self.bytes = bytes;
-        } else {
-            frames.drain(..).for_each(|frame| self.send(frame, counters));
-        }
-    }
-
-    /// One transmit burst. What the queue does not take is dropped: waiting would stall every other packet.
-    #[inline(never)]
-    fn transmit(&mut self, counters: &WorkerCounters) {
-        let offered = self.outbox.len();
-        self.queue.transmit(&mut self.outbox);
-        let left = self.outbox.len();
-        let left_bytes: usize = self.outbox.iter().map(|frame| frame.bytes().len()).sum();
-        let sent = offered - left;
-        let answered = (self.answers & mask(sent)).count_ones();
-        self.answers = 0;
-        let port = &counters.ports[usize::from(self.id)];
-        port.tx_frames.add(sent as u64);
-        port.tx_bytes.add((self.bytes - left_bytes) as u64);
-        self.bytes = 0;
-        counters.work.answered.add(u64::from(answered));
-        counters.work.forwarded.add(sent as u64 - u64::from(answered));
-        if left > 0 {
-            counters.drops[DropReason::TransmitFull as usize].add(left as u64);
-            self.queue.recycle(&mut self.outbox);
-        }
-    }
-}
-
 /// The port by which all leave, if it is one.
 fn only(exits: &[PortId]) -> Option<PortId> {
     let first = *exits.first()?;
     let others = exits.iter().fold(0, |others, exit| others | (exit ^ first));
     (others == 0).then_some(first)
-}
-
-/// The low `count` bits.
-fn mask(count: usize) -> u32 {
-    match u32::try_from(count) {
-        Ok(count) if count < u32::BITS => (1 << count) - 1,
-        _ => u32::MAX,
-    }
 }
