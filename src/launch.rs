@@ -91,7 +91,7 @@ fn run(mut worker: Worker<QueuePair>, post: &Post, eal: &Eal, stop: &AtomicBool)
     let cycles_per_milli = (eal.tsc_hz() / 1000).max(1);
     let work = &post.counters.work;
     let mut empty: u32 = 0;
-    let mut told = 0;
+    let mut told = (0, 0);
     let mut before = cycles();
     while !stop.load(Ordering::Relaxed) {
         let frames = turn(&mut worker, Moment(before / cycles_per_milli), &post.counters);
@@ -101,7 +101,7 @@ fn run(mut worker: Worker<QueuePair>, post: &Post, eal: &Eal, stop: &AtomicBool)
         work.polls.add(1);
         work.cycles.add(spent);
         // Frames for the kernel, and frames that wait for a next hop.
-        let tidings = work.punted.get() + work.parked.get();
+        let tidings = (work.punted.get(), work.parked.get());
         if tidings != told {
             told = tidings;
             post.bells.ring();
